@@ -1,0 +1,115 @@
+/**
+ * The effective run file: every key present, every default filled in, paths absolute, percentages and
+ * epochs turned into steps. What roles read, what checkpoints keep, what `whittle config` prints.
+ */
+export interface RunConfig {
+  readonly name: string;
+  /** Whole number, 0 .. 2^31-1. */
+  readonly seed: number;
+  /** A built-in's name, or the absolute path of a module. */
+  readonly model: string;
+  readonly data: DataConfig;
+  readonly cluster: ClusterConfig;
+  readonly consistency: { readonly mode: 'bsp'; readonly staleness: number; readonly backupWorkers: number };
+  readonly training: TrainingConfig;
+  readonly sparsity: readonly SparsityRule[];
+  readonly kernels: { readonly sparseBelow: number };
+  readonly wire: { readonly push: WireFormat; readonly pull: WireFormat };
+  readonly checkpoint: { readonly every: number; readonly keep: number };
+}
+
+export type WireFormat = 'float32' | 'bfloat16' | 'float16' | 'int8';
+
+export interface DataConfig {
+  /** `mnist`, `fashion-mnist`, `{ idx: DIR }`, `{ csv: ... }`, or the absolute path of a module. */
+  readonly source: string | { readonly idx: string } | { readonly csv: CsvSource };
+  /** Examples in a global batch. */
+  readonly batchSize: number;
+  readonly order: 'shuffled' | 'sequential';
+}
+
+export interface CsvSource {
+  /** Absolute path of the training file. */
+  readonly train: string;
+  readonly test: string | null;
+  /** Column of the label: a header name or a zero-based index. Default: the last column. */
+  readonly label: string | number;
+  readonly header: boolean;
+  /** Class ids (`classes`) or numbers (`numbers`). */
+  readonly labels: 'classes' | 'numbers';
+}
+
+export interface ClusterConfig {
+  readonly servers: number;
+  readonly workers: { readonly min: number; readonly max: number };
+  /** Resolved at launch; `auto` never reaches a role. */
+  readonly backend: BackendKind | 'auto';
+  readonly replication: 0;
+  /** Slices a step's global batch is cut into; default: workers.max. Kept by checkpoints. */
+  readonly slices: number;
+}
+export type BackendKind = 'tensorflow-gpu' | 'tensorflow' | 'wasm' | 'cpu';
+
+export interface TrainingConfig {
+  readonly steps: number;
+  readonly optimizer: OptimizerConfig;
+  readonly learningRateSchedule: LearningRateSchedule;
+  readonly decay: DecayConfig;
+  /** Largest global L2 norm of the gradient, or null for no clipping. */
+  readonly clipNorm: number | null;
+  /** Steps between evaluations on the test set; 0: only at the end. */
+  readonly evaluateEvery: number;
+}
+
+export type OptimizerConfig =
+  | { readonly kind: 'sgd'; readonly learningRate: number; readonly momentum: number; readonly nesterov: boolean }
+  | { readonly kind: 'adam'; readonly learningRate: number; readonly beta1: number; readonly beta2: number; readonly epsilon: number }
+  | { readonly kind: 'rmsprop'; readonly learningRate: number; readonly rho: number; readonly epsilon: number; readonly momentum: number; readonly centered: boolean }
+  | { readonly kind: 'adagrad'; readonly learningRate: number; readonly epsilon: number; readonly initialAccumulator: number };
+
+/** Multiplies the optimizer's learning rate. `warmupSteps`: linear from 0 before it, in every kind. */
+export type LearningRateSchedule =
+  | { readonly kind: 'constant'; readonly warmupSteps: number }
+  | { readonly kind: 'step'; readonly every: number; readonly factor: number; readonly warmupSteps: number }
+  | { readonly kind: 'cosine'; readonly finalFactor: number; readonly warmupSteps: number }
+  | { readonly kind: 'linear'; readonly finalFactor: number; readonly warmupSteps: number };
+
+export interface DecayConfig {
+  /** Decoupled: w -= lr * weightDecay * w (Loshchilov & Hutter 2019). */
+  readonly weightDecay: number;
+  /** Added to the gradient: g += l2 * w. */
+  readonly l2: number;
+  /** Proximal: soft threshold by lr * l1 after the update. Zeros stay survivors. */
+  readonly l1: number;
+  /** Glob of parameter names it applies to. */
+  readonly match: string;
+}
+
+export interface SparsityRule {
+  /** Glob of parameter names; null: the prunable parameters (kernels of dense and convolution layers). */
+  readonly match: string | null;
+  readonly schedule: SparsitySchedule;
+  readonly criterion: 'magnitude';
+  readonly granularity: 'element';
+  readonly scope: 'global' | 'layer';
+  readonly regrowth: 'none';
+  readonly protect: { readonly minSurvivorsPerParameter: number };
+}
+
+export type SparsitySchedule =
+  | {
+      readonly kind: 'polynomial';
+      readonly initialSparsity: number;
+      readonly finalSparsity: number;
+      readonly beginStep: number;
+      readonly endStep: number;
+      readonly frequency: number;
+      readonly power: number;
+    }
+  | {
+      readonly kind: 'constant';
+      readonly finalSparsity: number;
+      readonly beginStep: number;
+      readonly endStep: number;
+      readonly frequency: number;
+    };

@@ -1,0 +1,102 @@
+/** What `status` shows and the scheduler's Status and Watch rpcs answer, as JSON; also `status.json` in the run directory. */
+export interface RunStatus {
+  readonly runId: string;
+  readonly runDirectory: string;
+  readonly state: RunState;
+  /** What the run waits for or does now, in words: "waiting for 2 servers", "training", "writing checkpoint 468". */
+  readonly activity: string;
+  readonly generation: number;
+  readonly step: number;
+  readonly totalSteps: number;
+  readonly loss: number | null;
+  readonly testAccuracy: number | null;
+  /** Clock of testAccuracy. */
+  readonly evaluatedAt: number | null;
+  readonly testLoss: number | null;
+  readonly learningRate: number;
+  /** Sparsity the schedules ask for and the mask has, over the elements that rules match; 0 without rules. */
+  readonly targetSparsity: number;
+  readonly sparsity: number;
+  readonly maskEpoch: number;
+  readonly examplesPerSecond: number;
+  readonly bytesPerStep: number;
+  readonly secondsLeft: number | null;
+  readonly lastCheckpoint: { readonly step: number; readonly at: string } | null;
+  readonly members: readonly MemberStatus[];
+  readonly scheduler: { readonly address: string; readonly pid: number; readonly host: string };
+  readonly startedAt: string;
+  readonly updatedAt: string;
+  readonly failure: RunFailure | null;
+}
+
+export const RUN_STATES = ['PENDING', 'RUNNING', 'SUCCEEDED', 'FAILED', 'STOPPED'] as const;
+export type RunState = (typeof RUN_STATES)[number];
+export type Role = 'scheduler' | 'server' | 'worker';
+
+export interface MemberStatus {
+  readonly role: Role;
+  readonly rank: number;
+  readonly address: string;
+  readonly pid: number;
+  readonly host: string;
+  readonly clock: number;
+  readonly secondsSinceHeartbeat: number;
+  readonly slices: readonly number[];
+  readonly rssBytes: number;
+}
+
+/** The first failure of a run: which role, what, and its stack where it is not a user's error. */
+export interface RunFailure {
+  readonly role: Role;
+  readonly rank: number;
+  readonly code: string;
+  readonly message: string;
+  readonly stack: string;
+  readonly step: number;
+}
+
+/** `result.json`, and the last line of `launch --json` and `resume --json`. */
+export interface RunResult {
+  readonly runId: string;
+  readonly runDirectory: string;
+  readonly state: RunState;
+  readonly step: number;
+  readonly totalSteps: number;
+  /** Clock of the checkpoint that this launch or resume started from, or null for a new run. */
+  readonly resumedFrom: number | null;
+  /** Steps applied by this process group, those done again after a resume included. */
+  readonly stepsComputed: number;
+  /** Slices applied, by the rank of the worker that computed them. */
+  readonly slicesByWorker: Readonly<Record<string, number>>;
+  readonly loss: number | null;
+  readonly testAccuracy: number | null;
+  readonly sparsity: number;
+  readonly maskEpoch: number;
+  readonly maskDigest: string | null;
+  readonly weightsDigest: string | null;
+  readonly stateDigest: string | null;
+  readonly wallSeconds: number;
+  readonly examplesPerSecond: number;
+  readonly bytes: { readonly pushed: number; readonly pulled: number; readonly masks: number; readonly control: number };
+  readonly layers: readonly LayerResult[];
+  readonly failure: RunFailure | null;
+}
+
+export interface LayerResult {
+  readonly name: string;
+  readonly size: number;
+  readonly survivors: number;
+  /** Survivors whose weight is exactly zero. */
+  readonly zeroSurvivors: number;
+}
+
+/** One line of `metrics.jsonl`; one a step. */
+export interface StepMetrics {
+  readonly step: number;
+  readonly loss: number;
+  readonly sparsity: number;
+  readonly maskEpoch: number;
+  readonly seconds: number;
+  readonly bytesPushed: number;
+  readonly bytesPulled: number;
+}
