@@ -32,7 +32,7 @@ export interface CsvSource {
   /** Absolute path of the training file. */
   readonly train: string;
   readonly test: string | null;
-  /** Column of the label: a header name or a zero-based index. Default: the last column. */
+  /** Column of the label: a header name or a zero-based index; -1: the last column, the default. */
   readonly label: string | number;
   readonly header: boolean;
   /** Class ids (`classes`) or numbers (`numbers`). */

@@ -7,7 +7,11 @@ export interface ModelDescription {
   /** LayersModel topology as TensorFlow.js writes it to model.json (`modelTopology`). */
   readonly topology: unknown;
   /** Layers of the model in order, for reports: canonical name, TensorFlow.js class name, output shape. */
-  readonly layers: readonly { readonly name: string; readonly className: string; readonly outputShape: readonly (number | null)[] }[];
+  readonly layers: readonly {
+    readonly name: string;
+    readonly className: string;
+    readonly outputShape: readonly (number | null)[];
+  }[];
   readonly trainExamples: number;
   /** 0 where the data has no test part. */
   readonly testExamples: number;

@@ -1,0 +1,33 @@
+import { createRun, prepareLaunch } from '../../launchers/run.ts';
+import { defineCommand, setOption } from '../command.ts';
+import { formatPlan } from '../report.ts';
+import { runInBackground, runInForeground, startOptions } from '../run-command.ts';
+
+export const command = defineCommand({
+  name: 'launch',
+  description:
+    'Start a training run and follow it to its end. Prints the plan, progress and a report.\n' +
+    'The first Ctrl-C checkpoints and stops the run, the second kills it. Exit codes: 0 finished, 1 failed, 2 wrong usage or run file, 130 stopped.',
+  arguments: { runFile: { label: 'run.yaml', description: 'the run file' } },
+  options: {
+    set: setOption,
+    runId: { type: 'string', label: 'ID', description: 'name of the run; default: the name in the run file and the time' },
+    ...startOptions,
+  },
+  examples: [
+    { command: 'launch run.yaml', effect: 'train as the run file says' },
+    { command: 'launch run.yaml --set training.steps=100 --set cluster.workers=4 --dry-run', effect: 'print the plan of a changed run and start nothing' },
+    { command: 'launch run.yaml --run-id mine --detach', effect: 'train in the background as run `mine`' },
+  ],
+  handler: async ({ arguments: { runFile }, options, output, signal, json }) => {
+    const { set, runId, runsDir: runsDirectory, on } = options;
+    const prepared = await prepareLaunch({ runFile, set, runsDirectory, on, ...(runId === undefined ? {} : { runId }) });
+    if (options.dryRun) {
+      output.result(prepared.plan, () => formatPlan(prepared.plan));
+      return 0;
+    }
+    await createRun(prepared);
+    if (!json || !options.detach) output.line(`${formatPlan(prepared.plan)}\n`);
+    return options.detach ? runInBackground(prepared, output) : runInForeground(prepared, output, signal);
+  },
+});

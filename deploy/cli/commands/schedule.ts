@@ -1,0 +1,61 @@
+import { defineCommand, setOption } from '../command.ts';
+import { drawCurve } from '../curve.ts';
+import { formatCount, formatPercent } from '../quantities.ts';
+import { type Column, formatTable } from '../table.ts';
+
+export const command = defineCommand({
+  name: 'schedule',
+  description: "Show a run file's sparsity by step: every mask update, and the curve over the run.",
+  arguments: { file: { label: 'run.yaml', description: 'the run file' } },
+  options: {
+    set: setOption,
+    rows: { type: 'integer', label: 'N', min: 2, default: 40, description: 'rows of the table, evenly picked; --json prints all' },
+  },
+  examples: [
+    { command: 'schedule run.yaml', effect: 'print table and curve' },
+    { command: 'schedule run.yaml --set sparsity.0.schedule.power=1', effect: 'see what a linear ramp would do' },
+  ],
+  handler: async ({ arguments: { file }, options, output }) => {
+    const { loadRunFile } = await import('../../../shared/config/run-file.ts');
+    const runFile = loadRunFile(file, { set: options.set });
+    const { describeJob } = await import('../../../worker/training/describe.ts');
+    const { planRun, shortenUpdates } = await import('../../launchers/plan.ts');
+    const { config, description, warnings } = await describeJob(runFile);
+    for (const warning of warnings) output.warn(warning);
+    // The plan that `launch --dry-run` shows, so that the two never differ.
+    const plan = planRun({ config, description, runId: '', runDirectory: '', launcher: '', notes: [] });
+    const updates = plan.sparsity.map(({ step, targets, sparsity, packed }) => {
+      const removed = plan.parameters - packed;
+      return { step, targets, removed, survivors: plan.prunable - removed, sparsity };
+    });
+    const { steps, parameters, prunable, layers } = plan;
+    output.result({ name: config.name, steps, parameters, prunable, layers, rules: config.sparsity, updates }, () => {
+      if (updates.length === 0) return `${config.name}: no sparsity rules, the run stays dense (${formatCount(parameters)} parameters)`;
+      const several = config.sparsity.length > 1;
+      const columns: Column[] = [
+        { title: 'step', align: 'right' },
+        ...config.sparsity.map((_, k) => ({ title: several ? `target ${k}` : 'target', align: 'right' as const })),
+        { title: 'removed', align: 'right' },
+        { title: 'survivors', align: 'right' },
+      ];
+      const shown = shortenUpdates(updates, options.rows);
+      const rows = shown.map(({ step, targets, removed, survivors }) => [
+        step,
+        ...targets.map((target) => formatPercent(target)),
+        formatCount(removed),
+        formatCount(survivors),
+      ]);
+      const left = updates.length - shown.length;
+      const more = left === 0 ? [] : [output.style('dim', `(${left} of ${updates.length} updates not shown; --rows ${updates.length} shows all)`)];
+      const sparsityAt = (step: number): number => updates.findLast((update) => update.step <= step)?.sparsity ?? 0;
+      return [
+        `${output.style('bold', config.name)}: ${formatCount(prunable)} of ${formatCount(parameters)} parameters prunable, ${updates.length} mask updates in ${formatCount(steps)} steps`,
+        '',
+        formatTable(columns, rows),
+        ...more,
+        '',
+        drawCurve(sparsityAt, steps),
+      ].join('\n');
+    });
+  },
+});

@@ -1,0 +1,95 @@
+import { startInBackground } from '../launchers/background.ts';
+import { executeRun, exitCodeOf } from '../launchers/execute.ts';
+import type { RunPlan } from '../launchers/plan.ts';
+import { LAUNCHERS, type PreparedRun } from '../launchers/run.ts';
+import { CheckpointStore } from '../../shared/checkpoint/store.ts';
+import type { RunResult, RunStatus } from '../../shared/telemetry/run-status.ts';
+import type { OptionDefinitions } from './command.ts';
+import type { Output } from './output.ts';
+import { Progress, type ProgressStream } from './progress.ts';
+import { formatEnding, formatReport, type ReportContext } from './report.ts';
+
+/** Options that every command on runs has. */
+export const runsOption = {
+  type: 'string',
+  label: 'DIR',
+  default: 'runs',
+  description: 'folder of run directories',
+} as const satisfies OptionDefinitions[string];
+
+/** Options that `launch` and `resume` share. */
+export const startOptions = {
+  runsDir: runsOption,
+  on: { type: 'string', label: 'launcher', default: 'local', choices: Object.keys(LAUNCHERS), description: 'where the processes run' },
+  dryRun: { type: 'boolean', description: 'print the plan and start nothing' },
+  detach: { type: 'boolean', description: 'return as soon as the run has started; it goes on in the background' },
+} as const satisfies OptionDefinitions;
+
+/** Starts a prepared run in the foreground, shows its progress and its report; resolves to the exit code. */
+export async function runInForeground(prepared: PreparedRun, output: Output, signal: AbortSignal): Promise<number> {
+  const progress = new Progress(progressStream(output));
+  let last: RunStatus | null = null;
+  const onAbort = (): void => progress.line('stopping: the run writes a checkpoint first; Ctrl-C again kills it at once');
+  signal.addEventListener('abort', onAbort, { once: true });
+  let result: RunResult;
+  try {
+    result = await executeRun(prepared.launcher, prepared.launchPlan, {
+      signal,
+      onStarted: (run) => progress.line(`started ${run.processes.length} processes, scheduler at ${run.schedulerAddress}`),
+      onStatus: (status) => {
+        last = status;
+        progress.update(status);
+      },
+    });
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+    progress.clear();
+  }
+  const checkpoint = await newestCheckpoint(prepared.launchPlan.runDirectory);
+  const context = reportContext(prepared.plan, result, last, checkpoint);
+  const report = formatReport(result, context);
+  // Under --json the report is still for people to see; the JSON is the last line of stdout.
+  if (output.json) output.line(report);
+  const ending = formatEnding(result);
+  if (ending !== '') output.progress(ending);
+  output.result(result, () => report);
+  return exitCodeOf(result);
+}
+
+/** Starts a prepared run under a supervisor and says how to follow it. */
+export async function runInBackground(prepared: PreparedRun, output: Output): Promise<number> {
+  const { runId, runDirectory } = prepared.launchPlan;
+  const started = await startInBackground({ launcher: prepared.launcher.name, plan: prepared.launchPlan });
+  const { pid, schedulerAddress, processes } = started;
+  output.result({ runId, runDirectory, state: 'PENDING', supervisor: pid, scheduler: schedulerAddress, processes }, () =>
+    [
+      `run ${runId} goes on in the background (supervisor ${pid}, scheduler at ${schedulerAddress})`,
+      `follow it with: whittle status ${runDirectory} --watch`,
+      `stop it with:   whittle stop ${runDirectory}`,
+    ].join('\n'),
+  );
+  return 0;
+}
+
+/** What the report shows besides the result. */
+export function reportContext(plan: RunPlan, result: RunResult, last: RunStatus | null, checkpoint: string | null): ReportContext {
+  const update = plan.sparsity.filter((each) => each.step <= result.step).at(-1);
+  return {
+    prunable: plan.prunable,
+    scheduledRemoved: update === undefined ? 0 : plan.parameters - update.packed,
+    denseBytesPerStep: plan.bytesPerStep.dense,
+    bytesPerStep: last === null || last.bytesPerStep === 0 ? null : last.bytesPerStep,
+    checkpoint,
+  };
+}
+
+async function newestCheckpoint(runDirectory: string): Promise<string | null> {
+  const entries = await new CheckpointStore(runDirectory).list().catch(() => []);
+  return entries.filter(({ complete }) => complete).at(-1)?.path ?? null;
+}
+
+/** Progress goes to stderr: stdout holds plan and report, or JSON. A terminal is redrawn, elsewhere lines are added. */
+export function progressStream(output: Output): ProgressStream {
+  if (process.stderr.isTTY) return process.stderr;
+  return { write: (text) => output.progress(text.replace(/\n$/, '')) };
+}

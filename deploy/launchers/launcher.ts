@@ -1,0 +1,71 @@
+import type { Role } from '../../shared/telemetry/run-status.ts';
+
+/** What a launcher needs to know to start the roles of a run; the rest they read from the run directory. */
+export interface LaunchPlan {
+  readonly runId: string;
+  /** Absolute; holds the effective `run.yaml`. */
+  readonly runDirectory: string;
+  readonly servers: number;
+  readonly workers: number;
+  /** Address the roles listen on, and the scheduler's port (0: any free one). */
+  readonly host: string;
+  readonly port: number;
+  /** A checkpoint folder to continue from (null: the newest usable one), or null for a new run. */
+  readonly resume: { readonly folder: string | null } | null;
+}
+
+/**
+ * Starts a run's processes somewhere: on this machine, in a batch system, in a cluster. One file a launcher,
+ * beside this one.
+ */
+export interface Launcher {
+  /** What `--on` says. */
+  readonly name: string;
+  /**
+   * Resolves when the scheduler accepts members and all roles are started. Rejects, with nothing left
+   * running, when a process cannot be started or the scheduler is not ready within its deadline, and when
+   * `signal` is aborted meanwhile (INTERRUPTED). Later aborts of `signal` are the caller's affair: it asks
+   * the scheduler to stop, or calls `kill`.
+   */
+  start(plan: LaunchPlan, signal: AbortSignal): Promise<LaunchedRun>;
+}
+
+export interface LaunchedRun {
+  /** host:port of the scheduler. */
+  readonly schedulerAddress: string;
+  readonly generation: number;
+  readonly processes: readonly { readonly role: Role; readonly rank: number; readonly pid: number }[];
+  /** Resolves, never rejects, when every process has ended and is reaped. */
+  readonly ended: Promise<RunEnd>;
+  /** Ends every process at once; `ended` resolves soon after. */
+  kill(): void;
+}
+
+export interface RunEnd {
+  readonly schedulerExit: RoleExit;
+  /** The first process that ended when it should not have. */
+  readonly loss: RoleLoss | null;
+}
+
+export interface RoleExit {
+  /** Null when a signal ended the process. */
+  readonly code: number | null;
+  readonly signal: string | null;
+}
+
+export interface RoleLoss {
+  readonly role: Role;
+  readonly rank: number;
+  readonly exit: RoleExit;
+  /** Last lines that the process wrote to stdout and stderr. */
+  readonly output: readonly string[];
+  /** False where the launcher had to end the run because the scheduler did not. */
+  readonly schedulerEnded: boolean;
+}
+
+/** `exited with code 3`, `was killed by SIGKILL (by hand, or by the system for want of memory)`. */
+export function describeExit(exit: RoleExit): string {
+  if (exit.signal === 'SIGKILL') return 'was killed by SIGKILL (by hand, or by the system for want of memory)';
+  if (exit.signal !== null) return `was killed by ${exit.signal}`;
+  return `exited with code ${exit.code ?? 'unknown'}`;
+}

@@ -1,0 +1,137 @@
+import { basename } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+import { requireSameModel } from '../../shared/checkpoint/compatibility.ts';
+import { writeDurably } from '../../shared/checkpoint/durable.ts';
+import type { Manifest } from '../../shared/checkpoint/manifest.ts';
+import { CheckpointStore } from '../../shared/checkpoint/store.ts';
+import { runConfigToYaml } from '../../shared/config/effective.ts';
+import { loadRunFile } from '../../shared/config/run-file.ts';
+import type { RunConfig } from '../../shared/config/types.ts';
+import { EmbeddedCoordinator } from '../../shared/coordination/embedded.ts';
+import { acquireRunLock } from '../../shared/coordination/lock.ts';
+import { WhittleError } from '../../shared/errors.ts';
+import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
+import type { RunResult } from '../../shared/telemetry/run-status.ts';
+import { describeJob } from '../../worker/training/describe.ts';
+import { executeRun, type RunHooks } from './execute.ts';
+import type { Launcher } from './launcher.ts';
+import { planRun } from './plan.ts';
+import { DEFAULT_RUNS, launcherOf, launchPlanOf, type PreparedRun } from './run.ts';
+
+export interface ResumeOptions {
+  /** A run's id, or the path of its directory. */
+  readonly run: string;
+  readonly runsDirectory?: string;
+  /** Overrides of the run's effective run file, each `path=value`. */
+  readonly set?: readonly string[];
+  readonly servers?: number;
+  readonly workers?: number;
+  /** Continue from the newest checkpoint of this step or an earlier one. Default: the newest of all. */
+  readonly step?: number;
+  readonly on?: string | Launcher;
+}
+
+export type PreparedResume =
+  /** Nothing is left to do. */
+  | { readonly finished: RunResult }
+  | { readonly finished: null; readonly prepared: PreparedRun; readonly from: Manifest; readonly warnings: readonly string[] };
+
+/**
+ * Finds what to continue from and checks that the run file, as overridden, still fits it. Nothing is written.
+ * Errors: RUN_UNKNOWN, RUN_LOCKED, CHECKPOINT, and those of `launch`.
+ */
+export async function prepareResume(options: ResumeOptions): Promise<PreparedResume> {
+  const directory = await RunDirectory.resolve(options.runsDirectory ?? DEFAULT_RUNS, options.run);
+  const launcher = launcherOf(options.on);
+  // Held while we look, so that no scheduler writes meanwhile; the new scheduler takes it for itself.
+  const lock = await acquireRunLock(directory.path, { address: 'resume' });
+  try {
+    const set = [
+      ...(options.set ?? []),
+      ...(options.servers === undefined ? [] : [`cluster.servers=${options.servers}`]),
+      ...(options.workers === undefined ? [] : [`cluster.workers=${options.workers}`]),
+    ];
+    const runFile = loadRunFile(directory.runFile, { set });
+    const result = await directory.readResult();
+    if (result?.state === 'SUCCEEDED' && options.step === undefined && (runFile.document.training.steps ?? 0) <= result.step) {
+      return { finished: result };
+    }
+    const warnings: string[] = [];
+    const from = await findCheckpoint(directory, options.step, (message) => warnings.push(message));
+    const job = await describeJob(runFile);
+    requireSameModel(from.manifest.model, job.description, from.folder);
+    const { config } = job;
+    if (config.training.steps < from.manifest.clock) {
+      throw new WhittleError(
+        'USAGE',
+        `training.steps ${config.training.steps} lies before checkpoint ${basename(from.folder)}; ask for more steps, or continue from an earlier checkpoint with --step ${config.training.steps}`,
+      );
+    }
+    warnings.push(...differences(from.manifest.config, config));
+    const { runId, path } = directory;
+    const plan = planRun({ config, description: job.description, runId, runDirectory: path, launcher: launcher.name, notes: job.warnings });
+    const launchPlan = launchPlanOf(config, runId, path, { folder: from.folder });
+    return { finished: null, prepared: { plan, config, launcher, launchPlan, runsDirectory: '' }, from: from.manifest, warnings };
+  } finally {
+    await lock.release();
+  }
+}
+
+async function findCheckpoint(
+  directory: RunDirectory,
+  step: number | undefined,
+  warn: (message: string) => void,
+): Promise<{ folder: string; manifest: Manifest }> {
+  const store = new CheckpointStore(directory.path);
+  const coordinator = await EmbeddedCoordinator.open(directory.path);
+  try {
+    const pointer = (await coordinator.latest())?.folder ?? null;
+    const lineage = await coordinator.lineage();
+    const found = await store.newestUsable({ pointer, lineage, ...(step === undefined ? {} : { atOrBelow: step }) }, warn);
+    if (found !== null) return found;
+  } finally {
+    await coordinator.close();
+  }
+  const wanted = step === undefined ? 'no usable checkpoint' : `no usable checkpoint of step ${step} or before`;
+  throw new WhittleError('CHECKPOINT', `${store.folder} holds ${wanted}; start over with \`whittle launch ${directory.runFile}\``, {
+    data: { folder: store.folder, step: step ?? null },
+  });
+}
+
+/** Writes the run file as overridden; to be called right before the run goes on. */
+export async function updateRunFile(prepared: PreparedRun): Promise<void> {
+  const bytes = Buffer.from(runConfigToYaml(prepared.config));
+  await writeDurably(new RunDirectory(prepared.launchPlan.runDirectory).runFile, bytes.length, (sink) => sink(bytes));
+}
+
+/**
+ * Continues a run from its newest usable checkpoint and follows it to its end; resolves at once to the result of a
+ * run that is finished. See `launch`.
+ */
+export async function resume(options: ResumeOptions, hooks: RunHooks & { readonly onWarning?: (message: string) => void } = {}): Promise<RunResult> {
+  const ready = await prepareResume(options);
+  if (ready.finished !== null) return ready.finished;
+  for (const warning of ready.warnings) hooks.onWarning?.(warning);
+  await updateRunFile(ready.prepared);
+  return executeRun(ready.prepared.launcher, ready.prepared.launchPlan, hooks);
+}
+
+/** What a user should know of changes since the checkpoint, one sentence each. */
+export function differences(before: RunConfig, now: RunConfig): string[] {
+  const told: string[] = [];
+  const { cluster: was } = before;
+  const { cluster: is } = now;
+  if (was.servers !== is.servers) told.push(`${is.servers} servers instead of ${was.servers}; the digests do not depend on it`);
+  if (was.workers.max !== is.workers.max) {
+    told.push(`${is.workers.max} workers instead of ${was.workers.max}, and still ${is.slices} slices; the digests do not depend on it`);
+  }
+  const changed = [
+    ...(['seed', 'data', 'consistency', 'sparsity', 'kernels', 'wire'] as const).filter((key) => !isDeepStrictEqual(before[key], now[key])),
+    ...(['slices', 'backend'] as const).filter((key) => was[key] !== is[key]).map((key) => `cluster.${key}`),
+    ...(['optimizer', 'learningRateSchedule', 'decay', 'clipNorm'] as const)
+      .filter((key) => !isDeepStrictEqual(before.training[key], now.training[key]))
+      .map((key) => `training.${key}`),
+  ];
+  if (changed.length > 0) told.push(`changed since the checkpoint: ${changed.join(', ')}; the digests will differ from those of a run that was never stopped`);
+  return told;
+}

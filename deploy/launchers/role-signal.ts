@@ -1,0 +1,83 @@
+import { connect } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { LAUNCHER_PIPE } from './role-process.ts';
+
+/** Milliseconds. */
+const PROBE_EVERY = 500;
+const PROBE_DEADLINE = 2_000;
+/** How long a role that was told to leave may take before it is ended: a scheduler writes a checkpoint first. */
+const LEAVE_DEADLINE = { scheduler: 120_000, member: 10_000 };
+
+export interface RoleSignalOptions {
+  /** The command line's own signal: SIGTERM, SIGINT. */
+  readonly signal: AbortSignal;
+  /** The scheduler's address, or null in the scheduler itself. */
+  readonly scheduler: string | null;
+  readonly stdin?: NodeJS.ReadStream;
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  readonly probe?: (address: string) => Promise<boolean>;
+  readonly exit?: (code: number) => void;
+}
+
+/**
+ * The signal that tells a role to leave. Besides SIGTERM and SIGINT it is aborted in a scheduler when its
+ * launcher is gone (the scheduler then checkpoints and stops), and in a server or worker when launcher and
+ * scheduler are both gone. A role that does not leave in time is ended: nobody else is left to do it.
+ */
+export function roleSignal(options: RoleSignalOptions): { readonly signal: AbortSignal; dispose(): void } {
+  const { scheduler, stdin = process.stdin, env = process.env, probe = isListening, exit = (code) => process.exit(code) } = options;
+  const orphaned = new AbortController();
+  const disposed = new AbortController();
+  const signal = AbortSignal.any([options.signal, orphaned.signal]);
+
+  let hardEnd: NodeJS.Timeout | undefined;
+  const onAbort = (): void => {
+    hardEnd = setTimeout(() => exit(1), scheduler === null ? LEAVE_DEADLINE.scheduler : LEAVE_DEADLINE.member);
+    hardEnd.unref();
+  };
+  if (signal.aborted) onAbort();
+  else signal.addEventListener('abort', onAbort, { once: true });
+
+  const launcherGone = async (): Promise<void> => {
+    while (scheduler !== null && !disposed.signal.aborted && (await probe(scheduler))) {
+      await sleep(PROBE_EVERY, undefined, { ref: false, signal: disposed.signal }).catch(() => undefined);
+    }
+    if (!disposed.signal.aborted) orphaned.abort(new Error(scheduler === null ? 'the launcher is gone' : 'launcher and scheduler are gone'));
+  };
+  const onEnd = (): void => void launcherGone();
+  const piped = env[LAUNCHER_PIPE] === '1';
+  if (piped) {
+    stdin.once('end', onEnd);
+    stdin.resume();
+    // The pipe must not keep a finished role alive. Files and ttys have no unref; pipes do.
+    if ('unref' in stdin) stdin.unref();
+  }
+
+  return {
+    signal,
+    dispose: () => {
+      disposed.abort();
+      clearTimeout(hardEnd);
+      signal.removeEventListener('abort', onAbort);
+      if (piped) {
+        stdin.off('end', onEnd);
+        stdin.pause();
+      }
+    },
+  };
+}
+
+/** True when something accepts connections at host:port. */
+export async function isListening(address: string): Promise<boolean> {
+  const colon = address.lastIndexOf(':');
+  return new Promise((resolve) => {
+    const socket = connect({ host: address.slice(0, colon), port: Number(address.slice(colon + 1)) });
+    const done = (answer: boolean) => (): void => {
+      socket.destroy();
+      resolve(answer);
+    };
+    socket.setTimeout(PROBE_DEADLINE, done(false));
+    socket.once('connect', done(true));
+    socket.once('error', done(false));
+  });
+}

@@ -1,0 +1,61 @@
+import type { Header__Output } from '../../protos/generated/whittle/Header.ts';
+import type { FrameStream } from '../../shared/rpc/frame-stream.ts';
+
+/** Encoded weights at a clock, as every worker gets them; never changed once made. */
+export interface Answer {
+  readonly clock: number;
+  readonly maskEpoch: number;
+  readonly body: Uint8Array;
+  readonly stateBytes: number;
+}
+
+export interface MaskVersion {
+  readonly epoch: number;
+  readonly bits: Uint8Array;
+}
+
+/** One worker's stream: which mask it has, and which clock it waits for. */
+export class Exchange {
+  readonly stream: FrameStream;
+  readonly generation: number;
+  #knownEpoch = -1;
+  #waitsFor: number | null = null;
+
+  constructor(stream: FrameStream, generation: number) {
+    this.stream = stream;
+    this.generation = generation;
+  }
+
+  /** Answers as soon as the clock is reached: now, or when `offer` brings it. */
+  want(clock: number, retained: readonly Answer[], masks: readonly MaskVersion[]): void {
+    this.#waitsFor = clock;
+    // The exact clock where it is still kept, else the newest that is not older.
+    const exact = retained.find((answer) => answer.clock === clock);
+    const newer = retained.findLast((answer) => answer.clock > clock);
+    const answer = exact ?? newer;
+    if (answer) this.offer(answer, masks);
+  }
+
+  offer(answer: Answer, masks: readonly MaskVersion[]): void {
+    if (this.#waitsFor === null || answer.clock < this.#waitsFor) return;
+    this.#waitsFor = null;
+    const { generation } = this;
+    const { clock, maskEpoch } = answer;
+    const mask = masks.find(({ epoch }) => epoch === maskEpoch);
+    if (this.#knownEpoch !== maskEpoch && mask) {
+      this.#knownEpoch = maskEpoch;
+      this.#send({ kind: 'MASK', generation, clock, maskEpoch }, mask.bits);
+    }
+    this.#send({ kind: 'WEIGHTS', generation, clock, maskEpoch, stateBytes: answer.stateBytes }, answer.body);
+  }
+
+  refuse(header: Header__Output, reason: string): void {
+    const { generation } = this;
+    this.#send({ kind: 'REFUSED', generation, clock: header.clock, slice: header.slice, reason }, undefined);
+  }
+
+  #send(header: Parameters<FrameStream['send']>[0], body: Uint8Array | undefined): void {
+    // A stream that ends says so by its `closed`; a worker that is gone waits for no answer.
+    this.stream.send(header, body).catch(() => undefined);
+  }
+}

@@ -1,0 +1,302 @@
+import type { Header__Output } from '../../protos/generated/whittle/Header.ts';
+import type { ParameterServerHandlers } from '../../protos/generated/whittle/ParameterServer.ts';
+import type { Directive__Output } from '../../protos/generated/whittle/Directive.ts';
+import type { ShardEntry } from '../../shared/checkpoint/manifest.ts';
+import type { RunConfig } from '../../shared/config/types.ts';
+import { WhittleError } from '../../shared/errors.ts';
+import type { DyadicNode } from '../../shared/layout/dyadic.ts';
+import type { ModelDescription } from '../../shared/layout/model-description.ts';
+import { parameterServerClient, unary } from '../../shared/rpc/client.ts';
+import { FrameStream } from '../../shared/rpc/frame-stream.ts';
+import type { MemberSession } from '../../shared/rpc/member-session.ts';
+import { selectionFromMessage } from '../../shared/rpc/selection-messages.ts';
+import { unaryHandler } from '../../shared/rpc/server.ts';
+import type { ThreadCaller } from '../../shared/rpc/thread-calls.ts';
+import type { SocketBytes } from '../../shared/rpc/windows.ts';
+import type { HistogramRound } from '../../shared/sparsity/selection.ts';
+import { type Answer, Exchange, type MaskVersion } from './exchange.ts';
+import type { ConfigureShard, PushMessage } from './shard-thread.ts';
+import { StepReporter } from './step-reporter.ts';
+
+const NORM_DEADLINE_MS = 30_000;
+
+export interface ParameterServerOptions {
+  readonly thread: ThreadCaller;
+  readonly runDirectory: string;
+  readonly session: () => MemberSession;
+  readonly socketBytes: () => SocketBytes;
+  /** Something this server cannot go on from. */
+  readonly onFailure: (error: WhittleError) => void;
+}
+
+interface AppliedStep {
+  readonly step: number;
+  readonly loss: number;
+  readonly sliceWorkers: readonly number[];
+  readonly at: number;
+}
+
+/** The rpc side of a parameter server: streams, retained answers, reports. The shard itself lives in its thread. */
+export class ParameterServerRole {
+  readonly #options: ParameterServerOptions;
+  readonly #exchanges = new Set<Exchange>();
+  readonly #reporter: StepReporter;
+  #generation = 0;
+  #config: RunConfig | null = null;
+  #peers: ReturnType<typeof parameterServerClient>[] = [];
+  #stateBytes = 0;
+  #rank = 0;
+  /** Encoded weights of clock t-1 and t: a worker that lags, or a slice lost between servers, needs the older. */
+  #answers: Answer[] = [];
+  #masks: MaskVersion[] = [];
+  #stepOf: AppliedStep | null = null;
+  #counted = { pushed: 0, pulled: 0, masks: 0 };
+  /** Bytes of streams that have ended. */
+  readonly #ended = { pushed: 0, pulled: 0, masks: 0 };
+
+  constructor(options: ParameterServerOptions) {
+    this.#options = options;
+    this.#reporter = new StepReporter((steps) =>
+      options.session().report({ steps: { generation: this.#generation, steps, socket: options.socketBytes() } }),
+    );
+    this.#listen(options.thread);
+  }
+
+  get clock(): number {
+    return this.#answers.at(-1)?.clock ?? 0;
+  }
+
+  readonly handlers: ParameterServerHandlers = {
+    Configure: unaryHandler(async (request) => {
+      this.#checkGeneration(request.generation);
+      const model = JSON.parse(request.modelDescription) as ModelDescription;
+      this.#config = JSON.parse(request.runFile) as RunConfig;
+      this.#rank = request.rank;
+      const [start, end] = [request.cuts[request.rank], request.cuts[request.rank + 1]];
+      if (start === undefined || end === undefined) {
+        throw new WhittleError('PROTOCOL', `no range for server[${request.rank}] in cuts ${request.cuts.join(', ')}`);
+      }
+      const stateSize = model.states.reduce((sum, state) => sum + state.shape.reduce((a, b) => a * b, 1), 0);
+      this.#stateBytes = request.rank === 0 ? 4 * stateSize : 0;
+      this.#peers = request.servers.map((address) => parameterServerClient(address));
+      const message: ConfigureShard = {
+        generation: request.generation,
+        rank: request.rank,
+        start,
+        end,
+        servers: request.servers.length,
+        model,
+        config: this.#config,
+        runDirectory: this.#options.runDirectory,
+        restoreFrom: request.restoreFrom || null,
+      };
+      return this.#options.thread.call<{ clock: number; maskEpoch: number }>('configure', message);
+    }),
+
+    Exchange: (call) => {
+      const stream = new FrameStream(call, { peer: `worker at ${call.getPeer()}` });
+      const exchange = new Exchange(stream, this.#generation);
+      this.#exchanges.add(exchange);
+      stream.onMessage((header, body, release) => this.#receive(exchange, header, body, release));
+      void stream.closed.then(() => {
+        this.#exchanges.delete(exchange);
+        const bytes = bytesOf(stream);
+        this.#ended.pushed += bytes.pushed;
+        this.#ended.pulled += bytes.pulled;
+        this.#ended.masks += bytes.masks;
+      });
+    },
+
+    Histogram: unaryHandler(async (request) => {
+      this.#checkGeneration(request.generation);
+      const groups = await this.#options.thread.call<number[][]>('histogram', {
+        criterion: request.criterion,
+        groups: request.groups.map(({ ranges }) => ranges.map(({ start, end }) => [start, end] as const)),
+        prior: request.prior.map(selectionFromMessage),
+        round: request.round as HistogramRound,
+        prefixes: request.prefixes,
+      });
+      return { groups: groups.map((counts) => ({ counts })) };
+    }),
+
+    CommitMask: unaryHandler(async (request) => {
+      this.#checkGeneration(request.generation);
+      const survivors = await this.#options.thread.call<number>('commit', {
+        step: request.step,
+        maskEpoch: request.maskEpoch,
+        selections: request.selections.map(selectionFromMessage),
+      });
+      return { survivors };
+    }),
+
+    ShareNorm: unaryHandler(async (request) => {
+      this.#checkGeneration(request.generation);
+      const nodes: DyadicNode[] = request.sums.map((sum, i) => ({
+        level: request.levels[i] ?? 0,
+        index: request.indices[i] ?? 0,
+        sum,
+      }));
+      await this.#options.thread.call('peerNorm', { step: request.step, sender: request.sender, nodes });
+      return {};
+    }),
+  };
+
+  /** The generation that the scheduler admitted this server to; called before anything else. */
+  admitted(generation: number): void {
+    this.#generation = generation;
+  }
+
+  directive(directive: Directive__Output): void {
+    if (!directive.cutAt) return;
+    const { clock, stop } = directive.cutAt;
+    const { session } = this.#options;
+    this.#options.thread.call<number | null>('cutAt', { clock, stop }).then(
+      (refusedAt) => {
+        if (refusedAt === null) return;
+        session().report({ cutRefused: { generation: this.#generation, proposed: clock, clock: refusedAt } });
+      },
+      (reason: unknown) => this.#options.onFailure(WhittleError.from(reason)),
+    );
+  }
+
+  /** Sends what is still to be reported and closes every stream. */
+  async close(): Promise<void> {
+    this.#reporter.flush();
+    for (const peer of this.#peers) peer.close();
+    await Promise.all([...this.#exchanges].map((exchange) => exchange.stream.close()));
+  }
+
+  #listen(thread: ThreadCaller): void {
+    const report = (message: Parameters<MemberSession['report']>[0]): void => this.#options.session().report(message);
+    thread.on<{ clock: number; maskEpoch: number; weights: Uint8Array; mask: Uint8Array | null }>(
+      'published',
+      ({ clock, maskEpoch, weights, mask }) => {
+        if (mask) this.#masks = [...this.#masks.slice(-1), { epoch: maskEpoch, bits: mask }];
+        const isFirst = this.#answers.length === 0;
+        const answer: Answer = { clock, maskEpoch, body: weights, stateBytes: this.#stateBytes };
+        this.#answers = [...this.#answers.slice(-1), answer];
+        for (const exchange of this.#exchanges) exchange.offer(answer, this.#masks);
+        this.#reportStep(clock);
+        if (isFirst) report({ serverReady: { generation: this.#generation, clock, maskEpoch } });
+      },
+    );
+    thread.on<{ step: number }>('hold', ({ step }) => report({ hold: { generation: this.#generation, step } }));
+    thread.on<{ step: number; nodes: readonly DyadicNode[] }>('norm', ({ step, nodes }) => this.#shareNorm(step, nodes));
+    thread.on<AppliedStep>('stepDone', (step) => (this.#stepOf = step));
+    thread.on<{ clock: number; maskEpoch: number; shard: ShardEntry }>('shardWritten', ({ clock, maskEpoch, shard }) => {
+      this.#reporter.flush();
+      report({ shardWritten: { generation: this.#generation, clock, maskEpoch, shard: JSON.stringify(shard) } });
+    });
+    thread.on<{ clock: number; code: string; message: string }>('checkpointFailed', (failed) =>
+      report({ checkpointFailed: { generation: this.#generation, ...failed } }),
+    );
+  }
+
+  #receive(
+    exchange: Exchange,
+    header: Header__Output,
+    body: Uint8Array<ArrayBuffer>,
+    release: () => void,
+  ): Promise<void> | undefined {
+    if (header.generation !== this.#generation) {
+      exchange.refuse(header, 'STALE_GENERATION');
+      return undefined;
+    }
+    switch (header.kind) {
+      case 'PUSH':
+        return this.#push(exchange, header, body, release);
+      case 'PULL':
+        exchange.want(header.clock, this.#answers, this.#masks);
+        return undefined;
+      case 'INITIAL':
+        return this.#options.thread.call('initialize', { body, stateBytes: header.stateBytes }, [body.buffer]);
+      case 'OPEN':
+        return undefined;
+      case 'WEIGHTS':
+      case 'MASK':
+      case 'REFUSED':
+        throw new WhittleError('PROTOCOL', `a worker sent ${header.kind}`);
+    }
+  }
+
+  async #push(
+    exchange: Exchange,
+    header: Header__Output,
+    body: Uint8Array<ArrayBuffer>,
+    release: () => void,
+  ): Promise<void> {
+    if (header.last) exchange.want(header.clock, this.#answers, this.#masks);
+    if (header.clock <= this.clock) return;
+    const message: PushMessage = {
+      step: header.clock,
+      slice: header.slice,
+      sender: header.sender,
+      maskEpoch: header.maskEpoch,
+      loss: header.loss,
+      examples: header.examples,
+      stateBytes: header.stateBytes,
+      body,
+    };
+    const accepted = await this.#options.thread.call<boolean>('push', message, [body.buffer]);
+    release();
+    if (!accepted) exchange.refuse(header, 'NEED_MASK');
+  }
+
+  #shareNorm(step: number, nodes: readonly DyadicNode[]): void {
+    const request = {
+      generation: this.#generation,
+      step,
+      sender: this.#rank,
+      levels: nodes.map(({ level }) => level),
+      indices: nodes.map(({ index }) => index),
+      sums: nodes.map(({ sum }) => sum),
+    };
+    const shared = this.#peers.map((peer, rank) =>
+      rank === this.#rank
+        ? this.#options.thread.call('peerNorm', { step, sender: rank, nodes })
+        : unary(peer, 'shareNorm', request, { deadlineMilliseconds: NORM_DEADLINE_MS }),
+    );
+    Promise.all(shared).catch((reason: unknown) => this.#options.onFailure(WhittleError.from(reason)));
+  }
+
+  /** One record a step, made when its answers are sent, so that their bytes belong to it. */
+  #reportStep(clock: number): void {
+    const step = this.#stepOf;
+    if (!step || step.step !== clock) return;
+    this.#stepOf = null;
+    const total = { ...this.#ended };
+    for (const { stream } of this.#exchanges) {
+      const bytes = bytesOf(stream);
+      total.pushed += bytes.pushed;
+      total.pulled += bytes.pulled;
+      total.masks += bytes.masks;
+    }
+    this.#reporter.add(
+      {
+        step: step.step,
+        loss: step.loss,
+        pushedBytes: total.pushed - this.#counted.pushed,
+        pulledBytes: total.pulled - this.#counted.pulled,
+        maskBytes: total.masks - this.#counted.masks,
+        at: step.at,
+        sliceWorkers: [...step.sliceWorkers],
+      },
+      step.step === this.#config?.training.steps,
+    );
+    this.#counted = total;
+  }
+
+  #checkGeneration(generation: number): void {
+    if (generation === this.#generation) return;
+    throw new WhittleError('STALE_GENERATION', `generation ${generation} where ${this.#generation} is in force`);
+  }
+}
+
+function bytesOf(stream: FrameStream): { pushed: number; pulled: number; masks: number } {
+  const sum = (count: { bodyBytes: number; overheadBytes: number }): number => count.bodyBytes + count.overheadBytes;
+  return {
+    pushed: sum(stream.received.of('PUSH')),
+    pulled: sum(stream.sent.of('WEIGHTS')),
+    masks: sum(stream.sent.of('MASK')),
+  };
+}

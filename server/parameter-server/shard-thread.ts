@@ -1,0 +1,165 @@
+import { parentPort, type TransferListItem } from 'node:worker_threads';
+import { decode } from '../../shared/codec/codec.ts';
+import { writeShardFile } from '../../shared/checkpoint/shard-file.ts';
+import { CheckpointStore } from '../../shared/checkpoint/store.ts';
+import type { Manifest, ShardSnapshot } from '../../shared/checkpoint/manifest.ts';
+import type { RunConfig } from '../../shared/config/types.ts';
+import { WhittleError } from '../../shared/errors.ts';
+import type { ModelDescription } from '../../shared/layout/model-description.ts';
+import type { DyadicNode } from '../../shared/layout/dyadic.ts';
+import { ParameterSpace } from '../../shared/layout/parameter-space.ts';
+import { emitFromThread, serveThread } from '../../shared/rpc/thread-calls.ts';
+import type { HistogramQuery, Selection } from '../../shared/sparsity/selection.ts';
+import { Shard, type Push } from './shard.ts';
+
+/** Runs one shard away from the rpc thread, so that reducing, applying and hashing never delay a heartbeat. */
+const port = parentPort;
+if (!port) throw new Error('shard-thread runs in a worker thread');
+
+export interface ConfigureShard {
+  readonly generation: number;
+  readonly rank: number;
+  readonly start: number;
+  readonly end: number;
+  readonly servers: number;
+  readonly model: ModelDescription;
+  readonly config: RunConfig;
+  readonly runDirectory: string;
+  readonly restoreFrom: string | null;
+}
+
+export interface PushMessage {
+  readonly step: number;
+  readonly slice: number;
+  readonly sender: number;
+  readonly maskEpoch: number;
+  readonly loss: number;
+  readonly examples: number;
+  readonly stateBytes: number;
+  readonly body: Uint8Array;
+}
+
+let shard: Shard | null = null;
+let options: ConfigureShard | null = null;
+const consumers = new Map<Push, () => void>();
+
+function configured(): { shard: Shard; options: ConfigureShard } {
+  if (!shard || !options) throw new WhittleError('PROTOCOL', 'the shard is not configured yet');
+  return { shard, options };
+}
+
+serveThread(port, {
+  async configure(message: ConfigureShard) {
+    const space = ParameterSpace.of(message.model.parameters);
+    const stateSize =
+      message.rank === 0
+        ? message.model.states.reduce((sum, state) => sum + state.shape.reduce((a, b) => a * b, 1), 0)
+        : 0;
+    options = message;
+    shard = new Shard({
+      config: message.config,
+      space,
+      start: message.start,
+      end: message.end,
+      servers: message.servers,
+      stateSize,
+      events: {
+        published: (clock, maskEpoch, weights, mask) =>
+          emit('published', { clock, maskEpoch, weights, mask }, [weights.buffer as ArrayBuffer]),
+        hold: (step) => emit('hold', { step }),
+        norm: (step, nodes) => emit('norm', { step, nodes }),
+        snapshot: (clock, maskEpoch, snapshot) => void write(clock, maskEpoch, snapshot),
+        consumed: (push) => {
+          consumers.get(push)?.();
+          consumers.delete(push);
+        },
+        stepDone: (step, loss, sliceWorkers) => emit('stepDone', { step, loss, sliceWorkers, at: performance.now() }),
+      },
+    });
+    if (message.restoreFrom) {
+      const store = new CheckpointStore(message.runDirectory);
+      const manifest: Manifest = await store.read(message.restoreFrom);
+      const snapshot = await store.readRange(manifest, message.start, message.end);
+      shard.restore(manifest.clock, manifest.maskEpoch, snapshot);
+    }
+    return { clock: shard.clock, maskEpoch: shard.maskEpoch };
+  },
+
+  initialize({ body, stateBytes }: { body: Uint8Array; stateBytes: number }) {
+    const { weights, state } = split(body, stateBytes);
+    configured().shard.initialize(floats(weights), state);
+  },
+
+  /** Answers once the push is reduced or dropped: true, or false where its mask epoch is not in force. */
+  push(message: PushMessage): Promise<boolean> {
+    const { shard, options } = configured();
+    const { weights, state } = split(message.body, message.stateBytes);
+    const push: Push = {
+      step: message.step,
+      slice: message.slice,
+      sender: message.sender,
+      maskEpoch: message.maskEpoch,
+      loss: message.loss,
+      examples: message.examples,
+      gradient: decode(options.config.wire.push, weights, shard.storedSize),
+      stateDelta: state,
+    };
+    return new Promise((resolve, reject) => {
+      let accepted = true;
+      let done = false;
+      consumers.set(push, () => {
+        done = true;
+        // The verdict is the return value of push(), which is not there yet where it consumes at once.
+        queueMicrotask(() => resolve(accepted));
+      });
+      try {
+        accepted = shard.push(push);
+      } catch (error) {
+        if (!done) consumers.delete(push);
+        reject(error as Error);
+      }
+    });
+  },
+
+  peerNorm({ step, sender, nodes }: { step: number; sender: number; nodes: readonly DyadicNode[] }) {
+    configured().shard.peerNorm(step, sender, nodes);
+  },
+  histogram: (query: HistogramQuery) => configured().shard.histogram(query),
+  commit: (record: { step: number; maskEpoch: number; selections: readonly Selection[] }) =>
+    configured().shard.commit(record.step, record.maskEpoch, record.selections),
+  /** Answers null, or the shard's clock where it is already past. */
+  cutAt({ clock, stop }: { clock: number; stop: boolean }): number | null {
+    const { shard } = configured();
+    return shard.cutAt(clock, stop) ? null : shard.clock;
+  },
+});
+
+async function write(clock: number, maskEpoch: number, snapshot: ShardSnapshot): Promise<void> {
+  const { options } = configured();
+  try {
+    const folder = await new CheckpointStore(options.runDirectory).create(clock, options.generation);
+    const shard = await writeShardFile(folder, options.rank, snapshot);
+    emit('shardWritten', { clock, maskEpoch, shard });
+  } catch (reason) {
+    const error = WhittleError.from(reason, 'CHECKPOINT');
+    emit('checkpointFailed', { clock, code: error.code, message: error.rawMessage });
+  }
+}
+
+function emit(event: string, payload: unknown, transfer: readonly TransferListItem[] = []): void {
+  if (port) emitFromThread(port, event, payload, transfer);
+}
+
+/** Body of a push or of initial values: packed values, then `stateBytes` of float32 state. */
+function split(body: Uint8Array, stateBytes: number): { weights: Uint8Array; state: Float32Array } {
+  if (stateBytes > body.byteLength || stateBytes % 4 !== 0) {
+    throw new WhittleError('PROTOCOL', `${stateBytes} bytes of state in a body of ${body.byteLength}`);
+  }
+  const cut = body.byteLength - stateBytes;
+  return { weights: body.subarray(0, cut), state: floats(body.slice(cut)) };
+}
+
+function floats(bytes: Uint8Array): Float32Array {
+  if (bytes.byteOffset % 4 !== 0) return floats(bytes.slice());
+  return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+}

@@ -1,0 +1,383 @@
+import { encode } from '../../shared/codec/codec.ts';
+import type { ShardSnapshot } from '../../shared/checkpoint/manifest.ts';
+import type { RunConfig } from '../../shared/config/types.ts';
+import { WhittleError } from '../../shared/errors.ts';
+import { combineNodes, sumOfSquaresNodes, type DyadicNode } from '../../shared/layout/dyadic.ts';
+import type { ParameterSpace } from '../../shared/layout/parameter-space.ts';
+import { countBits, fullBitmap } from '../../shared/sparsity/bitmap.ts';
+import { compact, nextMask } from '../../shared/sparsity/mask-rule.ts';
+import { isUpdateStep } from '../../shared/sparsity/schedule.ts';
+import { LocalSelection, type HistogramQuery, type Selection } from '../../shared/sparsity/selection.ts';
+import { learningRateAt } from './optimizers/learning-rate.ts';
+import { createOptimizer, type Optimizer } from './optimizers/optimizer.ts';
+import { decaySegments, type DecaySegment } from './decay-segments.ts';
+
+/** One slice's gradient as it arrived: packed values, then (on the state's holder) non-trainable deltas. */
+export interface Push {
+  readonly step: number;
+  readonly slice: number;
+  readonly sender: number;
+  readonly maskEpoch: number;
+  readonly loss: number;
+  readonly examples: number;
+  /** Decoded packed gradient over the stored set of the shard. */
+  readonly gradient: Float32Array;
+  /** Change of the non-trainable state by this slice; empty where the shard holds none. */
+  readonly stateDelta: Float32Array;
+}
+
+/** What happened, for the world outside: the shard itself sends nothing. */
+export interface ShardEvents {
+  /** Clock reached: `weights` is the encoded answer, `mask` the shard's bitmap when its epoch is new. */
+  published(clock: number, maskEpoch: number, weights: Uint8Array, mask: Uint8Array | null): void;
+  /** Applied `step`, waits for the mask commit. */
+  hold(step: number): void;
+  /** This server's part of the gradient norm of `step`. */
+  norm(step: number, nodes: readonly DyadicNode[]): void;
+  /** A copy of the shard at a cut, to be written in the background. */
+  snapshot(clock: number, maskEpoch: number, snapshot: ShardSnapshot): void;
+  /** A push is reduced (or was a repeat): its bytes no longer wait. */
+  consumed(push: Push): void;
+  stepDone(step: number, loss: number, sliceWorkers: readonly number[]): void;
+}
+
+/** `loading`: no values yet; `collecting`: slices of clock + 1; `norm`: waits for the peers' sums; `hold`: waits for a mask commit. */
+export type ShardPhase = 'loading' | 'collecting' | 'norm' | 'hold';
+
+export interface ShardOptions {
+  readonly config: RunConfig;
+  readonly space: ParameterSpace;
+  readonly start: number;
+  readonly end: number;
+  readonly servers: number;
+  /** Floats of non-trainable state held here; 0 on all servers but the first. */
+  readonly stateSize: number;
+  readonly events: ShardEvents;
+}
+
+/**
+ * The state machine of one shard: pushes, norms, commits and cuts in; events out. Synchronous and free of
+ * clocks and input/output, so that tests can drive every order of events.
+ *
+ * Exactly once: a slice counts when it is the first complete copy of (step, slice); anything at or below
+ * the clock, or seen already, changes nothing.
+ */
+export class Shard {
+  readonly #config: RunConfig;
+  readonly #space: ParameterSpace;
+  readonly #events: ShardEvents;
+  readonly #optimizer: Optimizer;
+  readonly #servers: number;
+  readonly #stateSize: number;
+  readonly start: number;
+  readonly end: number;
+
+  #phase: ShardPhase = 'loading';
+  #clock = 0;
+  #maskEpoch = 0;
+  #mask: Uint8Array;
+  #weights = new Float32Array(0);
+  #slots: Float32Array[] = [];
+  #state: Float32Array;
+  #segments: DecaySegment[] = [];
+  #publishedEpoch = -1;
+
+  #sum = new Float32Array(0);
+  #stateSum: Float32Array;
+  #nextSlice = 0;
+  #loss = 0;
+  readonly #waiting = new Map<number, Push>();
+  #sliceWorkers: number[] = [];
+  readonly #norms = new Map<number, Map<number, readonly DyadicNode[]>>();
+  readonly #cuts = new Set<number>();
+  #stopAt: number | null = null;
+
+  constructor(options: ShardOptions) {
+    this.#config = options.config;
+    this.#space = options.space;
+    this.#events = options.events;
+    this.#servers = options.servers;
+    this.#stateSize = options.stateSize;
+    this.start = options.start;
+    this.end = options.end;
+    this.#optimizer = createOptimizer(options.config.training.optimizer);
+    this.#mask = fullBitmap(this.end - this.start);
+    this.#state = new Float32Array(this.#stateSize);
+    this.#stateSum = new Float32Array(this.#stateSize);
+  }
+
+  get clock(): number {
+    return this.#clock;
+  }
+  get maskEpoch(): number {
+    return this.#maskEpoch;
+  }
+  get phase(): ShardPhase {
+    return this.#phase;
+  }
+  /** Elements kept: what a push must cover. */
+  get storedSize(): number {
+    return this.#weights.length;
+  }
+
+  /** Takes dense initial values: clock 0, nothing pruned. A mask update at step 0 holds before anything is published. */
+  initialize(weights: Float32Array, state: Float32Array): void {
+    if (this.#phase !== 'loading') return;
+    this.#expectLength('initial values', weights.length, this.end - this.start);
+    this.#expectLength('initial state', state.length, this.#stateSize);
+    this.#weights = weights.slice();
+    this.#state = state.slice();
+    this.#slots = this.#optimizer.slotNames.map((name) =>
+      new Float32Array(weights.length).fill(this.#optimizer.initialSlot(name)),
+    );
+    this.#layoutChanged();
+    this.#settle(true);
+  }
+
+  /** Takes a checkpoint's values at its clock and mask epoch. */
+  restore(clock: number, maskEpoch: number, snapshot: ShardSnapshot): void {
+    if (this.#phase !== 'loading') return;
+    this.#clock = clock;
+    this.#maskEpoch = maskEpoch;
+    this.#mask = snapshot.mask.slice();
+    this.#weights = snapshot.weights.slice();
+    this.#slots = this.#optimizer.slotNames.map((name) => {
+      const slot = snapshot.slots[name];
+      if (!slot) {
+        throw new WhittleError(
+          'CHECKPOINT',
+          `the checkpoint holds no optimizer slot "${name}" (it holds ${Object.keys(snapshot.slots).join(', ') || 'none'}): ` +
+            `resume with the optimizer kind it was written with`,
+        );
+      }
+      return slot.slice();
+    });
+    if (this.#stateSize > 0 && snapshot.state) this.#state = snapshot.state.slice();
+    this.#layoutChanged();
+    this.#phase = 'collecting';
+    this.#publish();
+  }
+
+  /**
+   * Takes one slice. Returns false where its mask epoch is not the shard's: the caller answers NEED_MASK.
+   * @throws PROTOCOL for a step in the future, an unknown slice or a wrong length
+   */
+  push(push: Push): boolean {
+    if (push.step <= this.#clock) {
+      this.#events.consumed(push);
+      return true;
+    }
+    if (push.step !== this.#clock + 1 || this.#phase === 'loading') {
+      throw new WhittleError('PROTOCOL', `push for step ${push.step} while the shard is at clock ${this.#clock}`);
+    }
+    if (push.maskEpoch !== this.#maskEpoch) {
+      this.#events.consumed(push);
+      return false;
+    }
+    if (push.slice >= this.#config.cluster.slices) {
+      throw new WhittleError('PROTOCOL', `push of slice ${push.slice} of ${this.#config.cluster.slices}`);
+    }
+    this.#expectLength('gradient', push.gradient.length, this.#weights.length);
+    this.#expectLength('state delta', push.stateDelta.length, this.#stateSize);
+    const repeated = push.slice < this.#nextSlice || this.#waiting.has(push.slice);
+    if (repeated || this.#phase !== 'collecting' || this.#stopped()) {
+      this.#events.consumed(push);
+      return true;
+    }
+    this.#waiting.set(push.slice, push);
+    for (let next = this.#waiting.get(this.#nextSlice); next; next = this.#waiting.get(this.#nextSlice)) {
+      this.#waiting.delete(this.#nextSlice);
+      this.#reduce(next);
+      this.#nextSlice += 1;
+    }
+    if (this.#nextSlice === this.#config.cluster.slices) this.#reduced();
+    return true;
+  }
+
+  /** Another server's part of the gradient norm. Early parts wait; late ones change nothing. */
+  peerNorm(step: number, sender: number, nodes: readonly DyadicNode[]): void {
+    if (step <= this.#clock) return;
+    let parts = this.#norms.get(step);
+    if (!parts) this.#norms.set(step, (parts = new Map()));
+    parts.set(sender, nodes);
+    if (this.#phase === 'norm' && step === this.#clock + 1) this.#tryClip();
+  }
+
+  /** Counts of survivors by the next bits of their score key; read-only and repeatable while holding. */
+  histogram(query: HistogramQuery): number[][] {
+    if (this.#phase !== 'hold') {
+      throw new WhittleError('PROTOCOL', `histogram asked for while the shard is ${this.#phase}, not holding`);
+    }
+    return this.#selection().histogram(query);
+  }
+
+  /** Applies a mask commit record of step `clock`; a record already applied is acknowledged again. Returns survivors. */
+  commit(step: number, maskEpoch: number, selections: readonly Selection[]): number {
+    if (maskEpoch <= this.#maskEpoch) return countBits(this.#mask, 0, this.end - this.start);
+    if (this.#phase !== 'hold' || step !== this.#clock || maskEpoch !== this.#maskEpoch + 1) {
+      throw new WhittleError(
+        'PROTOCOL',
+        `commit of mask epoch ${maskEpoch} at step ${step} does not follow epoch ${this.#maskEpoch} at clock ${this.#clock} (${this.#phase})`,
+      );
+    }
+    const removed = this.#selection().removed(selections);
+    const next = nextMask(this.#mask, removed);
+    this.#weights = compact(this.#weights, this.#mask, next);
+    this.#slots = this.#slots.map((slot) => compact(slot, this.#mask, next));
+    this.#mask = next;
+    this.#maskEpoch = maskEpoch;
+    this.#layoutChanged();
+    this.#cutAndPublish();
+    return this.#weights.length;
+  }
+
+  /**
+   * Plans a cut at a future clock, or takes it now if the shard is exactly there. With `stop` the shard applies
+   * nothing beyond it. Returns false, and changes nothing, where the shard is already past.
+   */
+  cutAt(clock: number, stop: boolean): boolean {
+    if (clock < this.#clock) return false;
+    if (this.#stopAt !== null && clock > this.#stopAt) this.#stopAt = null;
+    if (stop) this.#stopAt = clock;
+    if (clock === this.#clock && this.#phase === 'collecting') this.#snapshot();
+    else this.#cuts.add(clock);
+    return true;
+  }
+
+  snapshot(): ShardSnapshot {
+    return {
+      start: this.start,
+      end: this.end,
+      stored: this.#mask.slice(),
+      mask: this.#mask.slice(),
+      weights: this.#weights.slice(),
+      slots: Object.fromEntries(this.#optimizer.slotNames.map((name, i) => [name, this.#slots[i]!.slice()])),
+      state: this.#stateSize > 0 ? this.#state.slice() : null,
+    };
+  }
+
+  #selection(): LocalSelection {
+    return new LocalSelection({ start: this.start, end: this.end, mask: this.#mask, weights: this.#weights, space: this.#space });
+  }
+
+  #stopped(): boolean {
+    return this.#stopAt !== null && this.#clock >= this.#stopAt;
+  }
+
+  /** Adds a slice weighted by its share of the examples, in float32 (the typed array rounds each sum once). */
+  #reduce(push: Push): void {
+    const share = push.examples / this.#config.data.batchSize;
+    const sum = this.#sum;
+    const gradient = push.gradient;
+    if (this.#nextSlice === 0) for (let i = 0; i < sum.length; i += 1) sum[i] = share * gradient[i]!;
+    else for (let i = 0; i < sum.length; i += 1) sum[i] = sum[i]! + share * gradient[i]!;
+    for (let i = 0; i < this.#stateSize; i += 1) this.#stateSum[i] = this.#stateSum[i]! + share * push.stateDelta[i]!;
+    this.#loss += share * push.loss;
+    this.#sliceWorkers.push(push.sender);
+    this.#events.consumed(push);
+  }
+
+  #reduced(): void {
+    if (this.#config.training.clipNorm === null) {
+      this.#apply(1);
+      return;
+    }
+    this.#phase = 'norm';
+    const nodes = sumOfSquaresNodes(this.start, this.end, this.#space.size, this.#sum, this.#mask);
+    this.#events.norm(this.#clock + 1, nodes);
+    this.#tryClip();
+  }
+
+  /** Waits for the sums of every server, its own among them (delivered like the others'). */
+  #tryClip(): void {
+    const parts = this.#norms.get(this.#clock + 1);
+    if (!parts || parts.size < this.#servers) return;
+    const limit = this.#config.training.clipNorm ?? 0;
+    const norm = Math.sqrt(combineNodes([...parts.values()].flat(), this.#space.size));
+    this.#norms.delete(this.#clock + 1);
+    // torch.nn.utils.clip_grad_norm_: limit / (norm + 1e-6), never above 1.
+    this.#apply(Math.fround(Math.min(1, limit / (norm + 1e-6))));
+  }
+
+  #apply(scale: number): void {
+    const step = this.#clock + 1;
+    const { training } = this.#config;
+    if (scale !== 1) for (let i = 0; i < this.#sum.length; i += 1) this.#sum[i] = this.#sum[i]! * scale;
+    const learningRate = learningRateAt(
+      training.optimizer.learningRate,
+      training.learningRateSchedule,
+      step,
+      training.steps,
+    );
+    for (const { begin, end, decay } of this.#segments) {
+      this.#optimizer.apply({
+        weights: this.#weights,
+        gradients: this.#sum,
+        slots: this.#slots,
+        begin,
+        end,
+        step,
+        learningRate,
+        decay,
+      });
+    }
+    for (let i = 0; i < this.#stateSize; i += 1) this.#state[i] = this.#state[i]! + this.#stateSum[i]!;
+    this.#clock = step;
+    const loss = this.#loss;
+    const sliceWorkers = this.#sliceWorkers;
+    this.#clearStep();
+    this.#events.stepDone(step, loss, sliceWorkers);
+    this.#settle(false);
+  }
+
+  /** After a clock is reached: hold for a mask update where the schedule has one, else cut and publish. */
+  #settle(initial: boolean): void {
+    if (initial) this.#cuts.add(0);
+    if (this.#config.sparsity.some((rule) => isUpdateStep(rule.schedule, this.#clock))) {
+      this.#phase = 'hold';
+      this.#events.hold(this.#clock);
+      return;
+    }
+    this.#cutAndPublish();
+  }
+
+  #cutAndPublish(): void {
+    this.#phase = 'collecting';
+    const { checkpoint, training } = this.#config;
+    const planned = this.#clock > 0 && (this.#clock % checkpoint.every === 0 || this.#clock === training.steps);
+    if (this.#cuts.delete(this.#clock) || planned) this.#snapshot();
+    this.#publish();
+  }
+
+  #snapshot(): void {
+    this.#events.snapshot(this.#clock, this.#maskEpoch, this.snapshot());
+  }
+
+  #publish(): void {
+    const newMask = this.#publishedEpoch === this.#maskEpoch ? null : this.#mask.slice();
+    this.#publishedEpoch = this.#maskEpoch;
+    const values = encode(this.#config.wire.pull, this.#weights);
+    const body = new Uint8Array(values.byteLength + this.#state.byteLength);
+    body.set(values);
+    body.set(new Uint8Array(this.#state.buffer, this.#state.byteOffset, this.#state.byteLength), values.byteLength);
+    this.#events.published(this.#clock, this.#maskEpoch, body, newMask);
+  }
+
+  #clearStep(): void {
+    this.#nextSlice = 0;
+    this.#loss = 0;
+    this.#sliceWorkers = [];
+    this.#stateSum.fill(0);
+    this.#waiting.clear();
+  }
+
+  #layoutChanged(): void {
+    this.#sum = new Float32Array(this.#weights.length);
+    this.#segments = decaySegments(this.#space, this.#config.training.decay, this.start, this.end, this.#mask);
+    this.#clearStep();
+  }
+
+  #expectLength(what: string, got: number, want: number): void {
+    if (got !== want) throw new WhittleError('PROTOCOL', `${what}: ${got} values where the shard keeps ${want}`);
+  }
+}

@@ -1,0 +1,73 @@
+import type { Manifest, ShardEntry } from '../../shared/checkpoint/manifest.ts';
+import type { CheckpointStore } from '../../shared/checkpoint/store.ts';
+import type { Coordinator } from '../../shared/coordination/coordinator.ts';
+import { WhittleError } from '../../shared/errors.ts';
+
+export interface CommitterOptions {
+  readonly store: CheckpointStore;
+  readonly coordinator: Coordinator;
+  readonly generation: number;
+  readonly servers: number;
+  readonly keep: number;
+  /** What the manifest says beside shards, clock and epoch. */
+  readonly describe: (clock: number) => Omit<Manifest, 'version' | 'clock' | 'maskEpoch' | 'shards' | 'generation' | 'writtenAt'>;
+  readonly onCommitted: (manifest: Manifest) => void;
+  readonly warn: (message: string) => void;
+  readonly onFailed: (clock: number, error: WhittleError) => void;
+}
+
+/**
+ * Turns shard files into checkpoints: the manifest is written when every server's part is durable, and only then
+ * does `latest` move to it. One at a time, in the order in which they became whole.
+ */
+export class CheckpointCommitter {
+  readonly #options: CommitterOptions;
+  readonly #parts = new Map<number, Map<number, ShardEntry>>();
+  #queue: Promise<void> = Promise.resolve();
+
+  constructor(options: CommitterOptions) {
+    this.#options = options;
+  }
+
+  shardWritten(server: number, clock: number, maskEpoch: number, entry: ShardEntry): void {
+    let parts = this.#parts.get(clock);
+    if (!parts) this.#parts.set(clock, (parts = new Map()));
+    parts.set(server, entry);
+    if (parts.size < this.#options.servers) return;
+    this.#parts.delete(clock);
+    const shards = [...parts.values()].sort((a, b) => a.start - b.start || a.end - b.end);
+    this.#queue = this.#queue.then(() => this.#commit(clock, maskEpoch, shards));
+  }
+
+  shardFailed(clock: number, error: WhittleError): void {
+    this.#parts.delete(clock);
+    this.#options.onFailed(clock, error);
+  }
+
+  /** Resolves when nothing is being committed any more. */
+  idle(): Promise<void> {
+    return this.#queue;
+  }
+
+  async #commit(clock: number, maskEpoch: number, shards: readonly ShardEntry[]): Promise<void> {
+    const { store, coordinator, generation, keep, describe, onCommitted, onFailed } = this.#options;
+    try {
+      const manifest: Manifest = {
+        version: 1,
+        generation,
+        clock,
+        maskEpoch,
+        shards,
+        ...describe(clock),
+        writtenAt: new Date().toISOString(),
+      };
+      const folder = store.folderName(clock, generation);
+      await store.publish(manifest);
+      await coordinator.commitLatest({ generation, clock, folder });
+      await store.retain(keep, { latest: folder, generation, lineage: await coordinator.lineage() }, this.#options.warn);
+      onCommitted(manifest);
+    } catch (reason) {
+      onFailed(clock, WhittleError.from(reason, 'CHECKPOINT'));
+    }
+  }
+}

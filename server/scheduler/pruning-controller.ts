@@ -1,0 +1,109 @@
+import type { ParameterServerClient } from '../../protos/generated/whittle/ParameterServer.ts';
+import type { RunConfig } from '../../shared/config/types.ts';
+import type { ParameterSpace } from '../../shared/layout/parameter-space.ts';
+import { unary } from '../../shared/rpc/client.ts';
+import { selectionToMessage } from '../../shared/rpc/selection-messages.ts';
+import { planMaskUpdate, type RuleReport } from '../../shared/sparsity/mask-update.ts';
+import { matchedParameters } from '../../shared/sparsity/rules.ts';
+import type { HistogramQuery, Selection, SelectionSource } from '../../shared/sparsity/selection.ts';
+
+const HISTOGRAM_DEADLINE_MS = 30_000;
+const COMMIT_DEADLINE_MS = 60_000;
+
+export interface ServerHandle {
+  readonly rank: number;
+  readonly address: string;
+  readonly client: ParameterServerClient;
+}
+
+/** What was decided at one update step; kept so that a server that missed it gets the very same record. */
+export interface CommitRecord {
+  readonly generation: number;
+  readonly step: number;
+  readonly maskEpoch: number;
+  /** Per server, in cut order. */
+  readonly selections: readonly (readonly Selection[])[];
+  readonly reports: readonly RuleReport[];
+}
+
+export interface CommittedUpdate extends CommitRecord {
+  /** Dead elements over all elements that any rule matches, from the servers' mask bits. */
+  readonly sparsity: number;
+}
+
+/**
+ * Decides and commits one mask update while all servers hold at `step`.
+ * Guarantee: histograms are read-only and repeatable, the record is a function of the held weights and the run
+ * file alone, and applying it twice is applying it once; so this may be repeated from the start at any point.
+ */
+export async function updateMask(options: {
+  readonly generation: number;
+  readonly step: number;
+  readonly maskEpoch: number;
+  readonly config: RunConfig;
+  readonly space: ParameterSpace;
+  readonly servers: readonly ServerHandle[];
+  readonly signal: AbortSignal;
+}): Promise<CommittedUpdate> {
+  const { generation, step, config, space, servers, signal } = options;
+  const plan = await planMaskUpdate({
+    rules: config.sparsity,
+    space,
+    step,
+    sources: servers.map((server) => remoteSource(server, generation, step, signal)),
+  });
+  const record: CommitRecord = {
+    generation,
+    step,
+    maskEpoch: options.maskEpoch,
+    selections: plan.selections,
+    reports: plan.reports,
+  };
+  const survivors = await Promise.all(servers.map((server) => commit(server, record, signal)));
+  const removed = space.size - survivors.reduce((a, b) => a + b, 0);
+  const matched = matchedParameters(config.sparsity, space).reduce((sum, { size }) => sum + size, 0);
+  return { ...record, sparsity: matched === 0 ? 0 : removed / matched };
+}
+
+/** Returns the survivors of the server's shard, never-pruned elements included. */
+async function commit(server: ServerHandle, record: CommitRecord, signal: AbortSignal): Promise<number> {
+  const reply = await unary(
+    server.client,
+    'commitMask',
+    {
+      generation: record.generation,
+      step: record.step,
+      maskEpoch: record.maskEpoch,
+      selections: (record.selections[server.rank] ?? []).map(selectionToMessage),
+    },
+    { deadlineMilliseconds: COMMIT_DEADLINE_MS, signal },
+  );
+  return reply.survivors;
+}
+
+function remoteSource(
+  server: ServerHandle,
+  generation: number,
+  step: number,
+  signal: AbortSignal,
+): SelectionSource {
+  return {
+    async histogram(query: HistogramQuery): Promise<readonly (readonly number[])[]> {
+      const reply = await unary(
+        server.client,
+        'histogram',
+        {
+          generation,
+          step,
+          criterion: query.criterion,
+          groups: query.groups.map((ranges) => ({ ranges: ranges.map(([start, end]) => ({ start, end })) })),
+          prior: query.prior.map(selectionToMessage),
+          round: query.round,
+          prefixes: [...query.prefixes],
+        },
+        { deadlineMilliseconds: HISTOGRAM_DEADLINE_MS, signal },
+      );
+      return reply.groups.map((group) => group.counts);
+    },
+  };
+}

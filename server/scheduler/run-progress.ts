@@ -1,0 +1,265 @@
+import { hostname } from 'node:os';
+import type { SocketBytes__Output } from '../../protos/generated/whittle/SocketBytes.ts';
+import type { Manifest } from '../../shared/checkpoint/manifest.ts';
+import type { RunConfig } from '../../shared/config/types.ts';
+import type { ParameterSpace } from '../../shared/layout/parameter-space.ts';
+import { learningRateAt } from '../parameter-server/optimizers/learning-rate.ts';
+import { targetSparsityAt } from '../../shared/sparsity/rules.ts';
+import type { LayerResult, MemberStatus, RunFailure, RunResult, RunState, RunStatus, StepMetrics } from '../../shared/telemetry/run-status.ts';
+import type { Evaluation } from './evaluation.ts';
+import type { Member } from './members.ts';
+import type { CommittedUpdate } from './pruning-controller.ts';
+import type { CompletedStep } from './step-ledger.ts';
+
+/** Steps over which speed and bytes are averaged for display. */
+const WINDOW = 50;
+
+export interface ProgressOptions {
+  readonly runId: string;
+  readonly runDirectory: string;
+  readonly generation: number;
+  readonly config: RunConfig;
+  readonly restored: Manifest | null;
+  readonly address: string;
+  /** Takes step records in order, in batches. */
+  readonly onMetrics: (records: readonly StepMetrics[]) => void;
+  readonly onChange: () => void;
+}
+
+export interface Digests {
+  readonly maskDigest: string;
+  readonly weightsDigest: string;
+  readonly stateDigest: string;
+}
+
+/** What is known of a run's progress; makes status, metrics and the result from it. Decides nothing. */
+export class RunProgress {
+  readonly #options: ProgressOptions;
+  readonly #startedAt = new Date();
+  readonly #began = performance.now();
+  #trainingBegan: number | null = null;
+  #activity = 'starting';
+  #step: number;
+  #newestClock: number;
+  #loss: number | null = null;
+  #evaluation: Evaluation | null = null;
+  #sparsity: number;
+  #maskEpoch: number;
+  #space: ParameterSpace | null = null;
+  #lastCheckpoint: { step: number; at: string } | null = null;
+  #slices = new Map<number, readonly number[]>();
+  #recent: CompletedStep[] = [];
+  /** Completed steps whose mask commit is still to come. */
+  #held: { step: CompletedStep; isUpdate: boolean }[] = [];
+  #committedStep = -1;
+  #stepsComputed = 0;
+  readonly #slicesByWorker = new Map<number, number>();
+  readonly #bytes = { pushed: 0, pulled: 0, masks: 0 };
+  readonly #socket = new Map<number, number>();
+
+  constructor(options: ProgressOptions) {
+    this.#options = options;
+    const { restored } = options;
+    this.#step = restored?.clock ?? 0;
+    this.#newestClock = this.#step;
+    this.#committedStep = restored ? restored.clock : -1;
+    this.#sparsity = restored?.sparsity ?? 0;
+    this.#maskEpoch = restored?.maskEpoch ?? 0;
+    if (restored) {
+      this.#lastCheckpoint = { step: restored.clock, at: restored.writtenAt };
+      if (restored.testAccuracy !== null) this.#evaluation = { clock: restored.clock, accuracy: restored.testAccuracy, loss: NaN };
+    }
+  }
+
+  get step(): number {
+    return this.#step;
+  }
+  get isTraining(): boolean {
+    return this.#trainingBegan !== null;
+  }
+  /** The highest clock any server is known to have reached. */
+  get newestClock(): number {
+    return this.#newestClock;
+  }
+  get sparsity(): number {
+    return this.#sparsity;
+  }
+  get testAccuracy(): number | null {
+    return this.#evaluation?.accuracy ?? null;
+  }
+
+  say(activity: string): void {
+    this.#activity = activity;
+    this.#options.onChange();
+  }
+
+  started(): void {
+    this.#trainingBegan = performance.now();
+    this.say('training');
+  }
+
+  setModel(space: ParameterSpace): void {
+    this.#space = space;
+  }
+
+  setSlices(slices: ReadonlyMap<number, readonly number[]>): void {
+    this.#slices = new Map(slices);
+  }
+
+  slicesOf(worker: number): readonly number[] {
+    return this.#slices.get(worker) ?? [];
+  }
+
+  sawClock(clock: number): void {
+    this.#newestClock = Math.max(this.#newestClock, clock);
+  }
+
+  setSocketBytes(server: number, bytes: SocketBytes__Output): void {
+    this.#socket.set(server, bytes.read + bytes.written);
+  }
+
+  /** A step that is also a mask update is recorded once its commit is known, with the sparsity after it. */
+  stepCompleted(step: CompletedStep, isUpdate: boolean): void {
+    this.sawClock(step.step);
+    this.#held.push({ step, isUpdate });
+    this.#flush();
+  }
+
+  maskCommitted(record: CommittedUpdate): void {
+    this.#committedStep = record.step;
+    this.#maskEpoch = record.maskEpoch;
+    this.#sparsity = record.sparsity;
+    this.#flush();
+  }
+
+  evaluated(evaluation: Evaluation): void {
+    this.#evaluation = evaluation;
+    this.#options.onChange();
+  }
+
+  checkpointed(manifest: Manifest): void {
+    this.#lastCheckpoint = { step: manifest.clock, at: manifest.writtenAt };
+    this.#options.onChange();
+  }
+
+  status(state: RunState, members: readonly Member[], failure: RunFailure | null): RunStatus {
+    const { config, runId, runDirectory, generation } = this.#options;
+    const perStep = this.#secondsPerStep();
+    return {
+      runId,
+      runDirectory,
+      state,
+      activity: this.#activity,
+      generation,
+      step: this.#step,
+      totalSteps: config.training.steps,
+      loss: this.#loss,
+      testAccuracy: this.#evaluation?.accuracy ?? null,
+      evaluatedAt: this.#evaluation?.clock ?? null,
+      testLoss: this.#evaluation && Number.isFinite(this.#evaluation.loss) ? this.#evaluation.loss : null,
+      learningRate: learningRateAt(
+        config.training.optimizer.learningRate,
+        config.training.learningRateSchedule,
+        Math.max(1, this.#step),
+        config.training.steps,
+      ),
+      targetSparsity: this.#space ? targetSparsityAt(config.sparsity, this.#space, this.#step) : 0,
+      sparsity: this.#sparsity,
+      maskEpoch: this.#maskEpoch,
+      examplesPerSecond: perStep === null ? 0 : config.data.batchSize / perStep,
+      bytesPerStep: this.#bytesPerStep(),
+      secondsLeft: perStep === null ? null : (config.training.steps - this.#step) * perStep,
+      lastCheckpoint: this.#lastCheckpoint,
+      members: members.map((member) => this.#memberStatus(member)),
+      scheduler: { address: this.#options.address, pid: process.pid, host: hostname() },
+      startedAt: this.#startedAt.toISOString(),
+      updatedAt: new Date().toISOString(),
+      failure,
+    };
+  }
+
+  result(state: RunState, layers: readonly LayerResult[], digests: Digests | null, failure: RunFailure | null): RunResult {
+    const { config, runId, runDirectory, restored } = this.#options;
+    const seconds = (performance.now() - this.#began) / 1000;
+    const trained = this.#trainingBegan === null ? 0 : (performance.now() - this.#trainingBegan) / 1000;
+    const socket = [...this.#socket.values()].reduce((a, b) => a + b, 0);
+    const { pushed, pulled, masks } = this.#bytes;
+    return {
+      runId,
+      runDirectory,
+      state,
+      step: this.#step,
+      totalSteps: config.training.steps,
+      resumedFrom: restored?.clock ?? null,
+      stepsComputed: this.#stepsComputed,
+      slicesByWorker: Object.fromEntries([...this.#slicesByWorker].sort(([a], [b]) => a - b)),
+      loss: this.#loss,
+      testAccuracy: this.#evaluation?.accuracy ?? null,
+      sparsity: this.#sparsity,
+      maskEpoch: this.#maskEpoch,
+      maskDigest: digests?.maskDigest ?? null,
+      weightsDigest: digests?.weightsDigest ?? null,
+      stateDigest: digests?.stateDigest ?? null,
+      wallSeconds: seconds,
+      examplesPerSecond: trained > 0 ? (this.#stepsComputed * config.data.batchSize) / trained : 0,
+      bytes: { pushed, pulled, masks, control: Math.max(0, socket - pushed - pulled - masks) },
+      layers,
+      failure,
+    };
+  }
+
+  #flush(): void {
+    const records: StepMetrics[] = [];
+    for (let next = this.#held[0]; next; next = this.#held[0]) {
+      if (next.isUpdate && this.#committedStep < next.step.step) break;
+      this.#held.shift();
+      const { step } = next;
+      this.#step = step.step;
+      this.#loss = step.loss;
+      this.#stepsComputed += 1;
+      for (const worker of step.sliceWorkers) this.#slicesByWorker.set(worker, (this.#slicesByWorker.get(worker) ?? 0) + 1);
+      this.#bytes.pushed += step.bytesPushed;
+      this.#bytes.pulled += step.bytesPulled;
+      this.#bytes.masks += step.bytesMasks;
+      this.#recent.push(step);
+      if (this.#recent.length > WINDOW) this.#recent.shift();
+      records.push({
+        step: step.step,
+        loss: step.loss,
+        sparsity: this.#sparsity,
+        maskEpoch: this.#maskEpoch,
+        seconds: step.seconds,
+        bytesPushed: step.bytesPushed,
+        bytesPulled: step.bytesPulled,
+      });
+    }
+    if (records.length === 0) return;
+    this.#options.onMetrics(records);
+    this.#options.onChange();
+  }
+
+  #secondsPerStep(): number | null {
+    const timed = this.#recent.filter((step) => step.seconds > 0);
+    if (timed.length === 0) return null;
+    return timed.reduce((sum, step) => sum + step.seconds, 0) / timed.length;
+  }
+
+  #bytesPerStep(): number {
+    const last = this.#recent.at(-1);
+    return last ? last.bytesPushed + last.bytesPulled : 0;
+  }
+
+  #memberStatus(member: Member): MemberStatus {
+    return {
+      role: member.role,
+      rank: member.rank,
+      address: member.address,
+      pid: member.pid,
+      host: member.host,
+      clock: member.clock,
+      secondsSinceHeartbeat: (performance.now() - member.lastHeard) / 1000,
+      slices: member.role === 'worker' ? this.slicesOf(member.rank) : [],
+      rssBytes: member.rssBytes,
+    };
+  }
+}

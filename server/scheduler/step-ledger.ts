@@ -1,0 +1,74 @@
+import type { StepRecord__Output } from '../../protos/generated/whittle/StepRecord.ts';
+
+/** One step as all servers saw it. */
+export interface CompletedStep {
+  readonly step: number;
+  readonly loss: number;
+  readonly seconds: number;
+  readonly bytesPushed: number;
+  readonly bytesPulled: number;
+  readonly bytesMasks: number;
+  readonly sliceWorkers: readonly number[];
+}
+
+interface Pending {
+  reports: number;
+  loss: number;
+  at: number;
+  pushed: number;
+  pulled: number;
+  masks: number;
+  sliceWorkers: readonly number[];
+}
+
+/** Joins the servers' step records; a step is complete when every server has applied it. Steps come out in order. */
+export class StepLedger {
+  readonly #servers: number;
+  readonly #pending = new Map<number, Pending>();
+  #next: number;
+  #lastAt: number | null = null;
+
+  constructor(servers: number, clock: number) {
+    this.#servers = servers;
+    this.#next = clock + 1;
+  }
+
+  /** Loss, time and slice owners are taken from server 0; bytes are added over the servers. */
+  add(server: number, record: StepRecord__Output): void {
+    let step = this.#pending.get(record.step);
+    if (!step) {
+      step = { reports: 0, loss: 0, at: 0, pushed: 0, pulled: 0, masks: 0, sliceWorkers: [] };
+      this.#pending.set(record.step, step);
+    }
+    step.reports += 1;
+    step.pushed += record.pushedBytes;
+    step.pulled += record.pulledBytes;
+    step.masks += record.maskBytes;
+    if (server === 0) {
+      step.loss = record.loss;
+      step.at = record.at;
+      step.sliceWorkers = record.sliceWorkers;
+    }
+  }
+
+  /** Takes out the steps that became complete. */
+  takeCompleted(): CompletedStep[] {
+    const done: CompletedStep[] = [];
+    for (let step = this.#pending.get(this.#next); step?.reports === this.#servers; ) {
+      this.#pending.delete(this.#next);
+      done.push({
+        step: this.#next,
+        loss: step.loss,
+        seconds: this.#lastAt === null ? 0 : (step.at - this.#lastAt) / 1000,
+        bytesPushed: step.pushed,
+        bytesPulled: step.pulled,
+        bytesMasks: step.masks,
+        sliceWorkers: step.sliceWorkers,
+      });
+      this.#lastAt = step.at;
+      this.#next += 1;
+      step = this.#pending.get(this.#next);
+    }
+    return done;
+  }
+}

@@ -1,0 +1,44 @@
+import { stringify } from 'yaml';
+import { WhittleError } from '../errors.ts';
+import { checkRules } from './resolve-sparsity.ts';
+import { resolveRunConfig } from './resolve.ts';
+import { parseRunFile } from './run-file.ts';
+import type { RunConfig } from './types.ts';
+
+/** The effective run file as `runs/<id>/run.yaml` holds it; `loadRunFile` of it gives the same RunConfig again. */
+export function runConfigToYaml(config: RunConfig): string {
+  const head = '# Effective run file: every default filled in. `whittle launch` takes it like any other.\n';
+  return head + stringify(toDocument(config), { lineWidth: 0, collectionStyle: 'any' });
+}
+
+/** The effective file in the spelling of run files. */
+function toDocument(config: RunConfig): Record<string, unknown> {
+  const { min, max } = config.cluster.workers;
+  return { ...config, cluster: { ...config.cluster, workers: min === max ? max : `${min}:${max}` } };
+}
+
+/**
+ * An effective run file read back, by roles and by resume: YAML as `runConfigToYaml` writes it, or the JSON of
+ * a RunConfig. Throws RUN_FILE where something in it is wrong or still open (`auto`, epochs, percentages).
+ */
+export function parseRunConfig(text: string, label = 'effective run file'): RunConfig {
+  const runFile = parseRunFile(isJson(text) ? runConfigToYaml(JSON.parse(text) as RunConfig) : text, label);
+  const { document } = runFile;
+  const open = [
+    ...(runFile.backend === 'auto' ? ['cluster.backend: auto'] : []),
+    ...(document.training.steps === undefined ? ['training.epochs'] : []),
+    ...(document.training.evaluateEvery === undefined ? ['training.evaluateEvery (missing)'] : []),
+    ...document.sparsity.flatMap(({ schedule }, k) =>
+      (['beginStep', 'endStep'] as const).filter((key) => typeof schedule[key] !== 'number').map((key) => `sparsity.${k}.schedule.${key}: ${schedule[key]}`),
+    ),
+  ];
+  if (open.length > 0 || checkRules(document, {}).length > 0) {
+    throw new WhittleError('RUN_FILE', `${label} is not an effective run file: ${open.join(', ')} must be resolved; launch with \`whittle launch\``, { data: { open } });
+  }
+  // Nothing is open, so no fact is used.
+  return resolveRunConfig(runFile, { trainExamples: 0, testExamples: 0, backend: 'cpu' });
+}
+
+function isJson(text: string): boolean {
+  return text.trimStart().startsWith('{');
+}

@@ -1,0 +1,206 @@
+import * as z from 'zod';
+import { choice, flag, kinds, mapping, only, real, whole } from './fields.ts';
+import { nearest } from './suggest.ts';
+
+/** Built-in data sets, by name. */
+export const DATA_NAMES = ['mnist', 'fashion-mnist'] as const;
+
+const BEGIN = 'first update; a step, `30%` of the run, or `3 epochs`; default 30%';
+const END = 'last update, always made; a step, `75%` of the run, or `9 epochs`; default 75%';
+const FREQUENCY = 'steps between mask updates, >= 1; default 100';
+const SPARSITY_CURE = 'sparsity is the share of zeros: 0.95 is 95 %';
+
+function position(about: string) {
+  const error = 'must be a step >= 0, a percentage such as 30%, or epochs such as 3 epochs';
+  return z
+    .union([whole(about), z.string().regex(/^(\d+(\.\d+)?\s*%|\d+(\.\d+)?\s*epochs?)$/, { error })], { error })
+    .describe(about);
+}
+
+const path = (about: string) => z.string({ error: 'must be a path' }).min(1, { error: 'must be a path' }).describe(about);
+
+const csv = mapping('tables of numbers, one example a row', {
+  train: path('training file, relative to the run file'),
+  test: path('test file; default none').nullable().default(null),
+  label: z
+    .union([z.string(), z.int().min(-1)], { error: 'must be a column name or its index from 0 (-1: the last)' })
+    .describe('column of the label: a header name or an index from 0; default -1, the last column')
+    .default(-1),
+  header: flag('does the first row name the columns; default true').default(true),
+  labels: choice('classes: class ids; numbers: regression targets; default classes', ['classes', 'numbers']).default('classes'),
+});
+
+/** True for a module's or file's path, false for a built-in's name. */
+export function isPath(text: string): boolean {
+  return /^\.{0,2}\//.test(text) || /\.[cm]?[jt]s$/.test(text);
+}
+
+function dataError({ input }: { input?: unknown }): string {
+  const near = typeof input === 'string' ? nearest(input, DATA_NAMES) : undefined;
+  const cure = near === undefined ? '' : `|did you mean ${near}?`;
+  return `must be ${DATA_NAMES.join(', ')}, {idx: DIR}, {csv: ...} or a module such as ./data.ts${cure}`;
+}
+
+const dataSource = z
+  .union(
+    [
+      z.string().refine((text) => isPath(text) || (DATA_NAMES as readonly string[]).includes(text), { error: dataError }),
+      mapping('', { idx: path('folder with the four IDX files') }),
+      mapping('', { csv: z.union([path('training file'), csv], { error: 'must be a path or a mapping with train, test, label, header, labels' }) }),
+    ],
+    { error: dataError },
+  )
+  .describe('mnist, fashion-mnist, {idx: DIR}, {csv: ...}, or a module that exports train and test');
+
+const learningRate = (standard: number) => real(`step size, > 0; default ${standard}`, { above: 0 }).default(standard);
+const epsilon = (standard: number) => real(`added to the denominator, > 0; default ${standard}`, { above: 0 }).default(standard);
+const beta = (about: string, standard: number) => real(`${about}, 0 <= x < 1; default ${standard}`, { min: 0, below: 1 }).default(standard);
+const momentum = beta('momentum', 0);
+const adam = {
+  learningRate: learningRate(0.001),
+  beta1: beta("decay of the gradient's average", 0.9),
+  beta2: beta("decay of the squared gradient's average", 0.999),
+  epsilon: epsilon(1e-8),
+};
+
+const optimizer = kinds('how gradients become updates; names and defaults as in PyTorch; default adam', {
+  sgd: { learningRate: learningRate(0.001), momentum, nesterov: flag('Nesterov momentum; needs momentum > 0; default false').default(false) },
+  adam,
+  adamw: adam,
+  rmsprop: {
+    learningRate: learningRate(0.01),
+    rho: beta("decay of the squared gradient's average", 0.99),
+    epsilon: epsilon(1e-8),
+    momentum,
+    centered: flag('subtract the squared average of the gradient; default false').default(false),
+  },
+  adagrad: {
+    learningRate: learningRate(0.01),
+    epsilon: epsilon(1e-10),
+    initialAccumulator: real('start of the accumulated squares, >= 0; default 0', { min: 0 }).default(0),
+  },
+});
+
+const warmupSteps = whole('steps in which the rate rises linearly from 0; default 0').default(0);
+const finalFactor = real("factor at the run's end, 0 to 1; default 0", { min: 0, max: 1 }).default(0);
+const learningRateSchedule = kinds("factor of the optimizer's learning rate by step; default constant", {
+  constant: { warmupSteps },
+  step: {
+    every: whole('steps between drops, >= 1', { min: 1 }),
+    factor: real('factor of each drop, 0 < x <= 1; default 0.1', { above: 0, max: 1 }).default(0.1),
+    warmupSteps,
+  },
+  cosine: { finalFactor, warmupSteps },
+  linear: { finalFactor, warmupSteps },
+});
+
+const sparsity = (about: string) => real(about, { min: 0, below: 1 }, SPARSITY_CURE);
+const scheduleEnds = {
+  beginStep: position(BEGIN).default('30%'),
+  endStep: position(END).default('75%'),
+  frequency: whole(FREQUENCY, { min: 1 }).default(100),
+};
+const schedule = kinds(
+  'target sparsity by step',
+  {
+    polynomial: {
+      initialSparsity: sparsity('sparsity at beginStep, 0 <= x < 1; default 0').default(0),
+      finalSparsity: sparsity('sparsity from endStep on, 0 <= x < 1'),
+      ...scheduleEnds,
+      power: real('exponent; 1 is linear, 3 prunes early; > 0, default 3', { above: 0, max: 100 }).default(3),
+    },
+    constant: { finalSparsity: sparsity('sparsity from beginStep on, 0 <= x < 1'), ...scheduleEnds },
+  },
+  ['cyclic'],
+);
+
+const rule = mapping('what to prune, how much, when', {
+  match: z
+    .string({ error: 'must be a glob of parameter names, such as "*/kernel"' })
+    .min(1, { error: 'must be a glob of parameter names, such as "*/kernel"' })
+    .nullable()
+    .describe('glob of parameter names; default: kernels of dense and convolution layers')
+    .default(null),
+  schedule,
+  criterion: choice(
+    'what the least important is; default magnitude',
+    ['magnitude'],
+    ['normalizedMagnitude', 'gradient', 'saliency', 'movement', 'random', 'fisher', 'snip', 'lamp', 'activation'],
+  ).default('magnitude'),
+  granularity: choice('what is pruned as one; default element', ['element'], ['block', 'nm', 'neuron', 'filter']).default('element'),
+  scope: choice('global: ranked together; layer: the same sparsity in each parameter; default global', ['global', 'layer'], ['erk', 'er']).default('global'),
+  regrowth: choice('what brings elements back; default none', ['none'], ['set', 'rigl']).default('none'),
+  protect: mapping('what pruning never takes', {
+    minSurvivorsPerParameter: whole('survivors left in each parameter, >= 0; default 1').default(1),
+  }).prefault({}),
+});
+
+const wireFormat = choice('format of values on the wire; default float32', ['float32', 'bfloat16', 'float16', 'int8']).default('float32');
+const modelError = 'must be a built-in such as lenet-300-100, or a module such as ./model.ts';
+const nameError = 'must be letters, digits, dots, dashes and underscores, at most 100, starting with a letter or digit';
+
+/** The run file as the user writes it, design section 10. Output has defaults that need no knowledge of the data. */
+export const runFileSchema = mapping('A Whittle run file', {
+  name: z
+    .string({ error: nameError })
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/, { error: nameError })
+    .describe("the run's name, part of its id; default: the file's name")
+    .optional(),
+  seed: whole('all randomness derives from it, 0 to 2^31-1; default 1').default(1),
+  model: z
+    .string({ error: modelError })
+    .min(1, { error: modelError })
+    .describe("a built-in's name, or a module such as ./model.ts that exports model(tf)"),
+  data: mapping('what is trained on', {
+    source: dataSource,
+    batchSize: whole('examples in a global batch, over all workers, >= 1', { min: 1 }),
+    order: choice('default shuffled', ['shuffled', 'sequential']).default('shuffled'),
+  }),
+  cluster: mapping('the processes of the run', {
+    servers: whole('parameter servers, >= 1; default 1', { min: 1, max: 1024 }).default(1),
+    workers: workers(),
+    backend: choice('what computes; auto: the best that loads; default auto', ['auto', 'tensorflow-gpu', 'tensorflow', 'wasm', 'cpu']).default('auto'),
+    replication: only('standby servers; default 0', 0, 'a standby for each server').default(0),
+    slices: whole('parts a global batch is cut into, at most batchSize; default: workers', { min: 1, max: 65536 }).optional(),
+  }).prefault({}),
+  consistency: mapping('how far workers may drift apart', {
+    mode: choice('default bsp', ['bsp'], ['ssp', 'asp']).default('bsp'),
+    staleness: whole('clocks a worker may lag, for ssp; default 0').default(0),
+    backupWorkers: only('idle workers that recompute the slowest slices; default 0', 0, 'recomputing slow slices').default(0),
+  }).prefault({}),
+  training: mapping('steps and optimizer; give steps or epochs', {
+    steps: whole('optimizer steps, >= 1', { min: 1 }).optional(),
+    epochs: real('passes over the training data, > 0: ceil(epochs x examples / batchSize) steps', { above: 0, max: 1e6 }).optional(),
+    optimizer: optimizer.prefault({ kind: 'adam' }),
+    learningRateSchedule: learningRateSchedule.prefault({ kind: 'constant' }),
+    decay: mapping('what pulls weights to zero', {
+      weightDecay: real('decoupled: w -= lr x weightDecay x w; >= 0, default 0 (adamw 0.01)', { min: 0 }).optional(),
+      l2: real('added to the gradient: g += l2 x w; >= 0, default 0', { min: 0 }).default(0),
+      l1: real('proximal: soft threshold by lr x l1; >= 0, default 0', { min: 0 }).default(0),
+      match: z.string({ error: 'must be a glob of parameter names' }).min(1, { error: 'must be a glob of parameter names' }).describe('glob of parameter names it applies to; default all').default('*'),
+    }).prefault({}),
+    clipNorm: real('largest global L2 norm of the gradient, > 0; default none', { above: 0 }).nullable().default(null),
+    evaluateEvery: whole('steps between evaluations, 0: only at the end; default one epoch').optional(),
+  }),
+  sparsity: z.array(rule, { error: 'must be a list of rules, each starting with a dash; [] prunes nothing' }).max(64, { error: 'must be at most 64 rules' }).describe('rules of pruning, applied in order; default none').default([]),
+  kernels: mapping('how layers are computed', {
+    sparseBelow: real('density below which a layer runs sparse, 0 to 1; default 0.2', { min: 0, max: 1 }).default(0.2),
+  }).prefault({}),
+  wire: mapping('what travels between workers and servers', { push: wireFormat, pull: wireFormat }).prefault({}),
+  checkpoint: mapping('when and how many', {
+    every: whole('steps between checkpoints, >= 1; default 500', { min: 1 }).default(500),
+    keep: whole('newest checkpoints that are kept, >= 1; default 3', { min: 1 }).default(3),
+  }).prefault({}),
+});
+
+/** Elastic ranges are read only to say clearly that they are not there yet. */
+function workers() {
+  const about = 'worker processes, >= 1; default 1';
+  const error = ({ input }: { input?: unknown }): string =>
+    typeof input === 'string' && /^\d+\s*:\s*\d+$/.test(input)
+      ? `${JSON.stringify(input)} (workers that come and go) is not available in this version; available: one number, such as ${input.split(':')[1]?.trim()}`
+      : 'must be a whole number from 1 to 1024';
+  return z.int({ error }).min(1, { error }).max(1024, { error }).describe(about).default(1);
+}
+
+export type RunFileDocument = z.output<typeof runFileSchema>;

@@ -1,0 +1,55 @@
+import type { SparsityRule } from '../config/types.ts';
+import type { Parameter, ParameterSpace } from '../layout/parameter-space.ts';
+import { allocate } from './allocation/index.ts';
+import { matchesGlob } from './glob.ts';
+import { isUpdateStep, sparsityAt } from './schedule.ts';
+
+/** The parameters a rule covers, in flat order: those its glob matches, or else the prunable ones. */
+export function matches(rule: SparsityRule, space: ParameterSpace): Parameter[] {
+  const { match } = rule;
+  return space.parameters.filter((parameter) =>
+    match === null ? parameter.prunable : matchesGlob(match, parameter.name),
+  );
+}
+
+/** True where some rule has an update at `step`: servers hold for the commit. */
+export function planHasWork(rules: readonly SparsityRule[], step: number): boolean {
+  return rules.some((rule) => isUpdateStep(rule.schedule, step));
+}
+
+/** All steps at which some rule has an update, ascending. Each is one mask epoch. */
+export function allUpdateSteps(rules: readonly SparsityRule[], totalSteps: number): number[] {
+  const steps: number[] = [];
+  for (let step = 0; step <= totalSteps; step++) if (planHasWork(rules, step)) steps.push(step);
+  return steps;
+}
+
+/** Elements that at least one rule matches, by parameter in flat order: what run-wide sparsity counts. */
+export function matchedParameters(rules: readonly SparsityRule[], space: ParameterSpace): Parameter[] {
+  const names = new Set(rules.flatMap((rule) => matches(rule, space).map((parameter) => parameter.name)));
+  return space.parameters.filter((parameter) => names.has(parameter.name));
+}
+
+/**
+ * The sparsity that the rules in force at `step` ask for, over all elements that any of them matches; 0 without
+ * rules. Exact where rules match different parameters. Where they overlap, what an earlier rule removes is taken
+ * to be spread over its parameters like their survivors, since which elements die is not known from schedules.
+ */
+export function targetSparsityAt(rules: readonly SparsityRule[], space: ParameterSpace, step: number): number {
+  const dead = new Map<string, number>();
+  for (const rule of rules) {
+    const groups = allocate(rule, matches(rule, space), sparsityAt(rule.schedule, step));
+    for (const { parameters, size, removed } of groups) {
+      const before = parameters.reduce((sum, { name }) => sum + (dead.get(name) ?? 0), 0);
+      if (removed <= before) continue;
+      const share = (removed - before) / (size - before);
+      for (const parameter of parameters) {
+        const gone = dead.get(parameter.name) ?? 0;
+        dead.set(parameter.name, gone + (parameter.size - gone) * share);
+      }
+    }
+  }
+  const total = matchedParameters(rules, space).reduce((sum, parameter) => sum + parameter.size, 0);
+  const removed = [...dead.values()].reduce((sum, count) => sum + count, 0);
+  return total === 0 ? 0 : removed / total;
+}

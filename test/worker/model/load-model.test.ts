@@ -1,0 +1,133 @@
+import assert from 'node:assert/strict';
+import { before, describe, it } from 'mocha';
+import { WhittleError } from '../../../shared/errors.ts';
+import { loadBackend } from '../../../worker/backend/backend.ts';
+import { tf } from '../../../worker/backend/tf.ts';
+import { loadModel } from '../../../worker/model/load-model.ts';
+import type { LoadedModel } from '../../../worker/model/load-model.ts';
+import { temporaryFolder } from '../../fixtures/user-module.ts';
+
+const SHAPE = { inputShape: [4], classes: 3 };
+const load = (source: string, seed = 1): Promise<LoadedModel> => loadModel(tf, source, seed, SHAPE);
+
+async function failure(promise: Promise<unknown>): Promise<WhittleError> {
+  const reason: unknown = await promise.then(
+    () => assert.fail('it did not fail'),
+    (each: unknown) => each,
+  );
+  assert.ok(reason instanceof WhittleError, String(reason));
+  assert.equal(reason.code, 'MODEL');
+  return reason;
+}
+
+describe('loadModel', () => {
+  const folder = temporaryFolder();
+  const DENSE = 'tf.sequential({ layers: [tf.layers.dense({ units: 3, inputShape: [4] })] })';
+  before(() => loadBackend('wasm'));
+
+  for (const name of ['plain.ts', 'plain.mts', 'plain.mjs', 'plain.js']) {
+    it(`loads ${name}, sync or async, outside any package`, async () => {
+      const annotation = name.endsWith('ts') ? ': any' : '';
+      const path = folder.write(
+        name,
+        `export async function model(tf${annotation}) { return ${DENSE}; }\nexport const loss = (tf${annotation}) => tf.scalar(1);`,
+      );
+      const { model, loss, source } = await load(path);
+      assert.deepEqual(model.outputs[0]?.shape, [null, 3]);
+      assert.equal(typeof loss, 'function');
+      assert.equal(source, path);
+    });
+  }
+
+  it('loads CommonJS', async () => {
+    const { model } = await load(folder.write('common.cjs', `module.exports = { model: (tf) => ${DENSE} };`));
+    assert.equal(model.countParams(), 15);
+  });
+
+  it('draws the same weights from the same seed, and gives Math.random back', async () => {
+    const path = folder.write('seeded.ts', `export const model = (tf: any) => ${DENSE};`);
+    const random = Math.random;
+    const kernels = await Promise.all(
+      [1, 1, 2].map(async (seed) => {
+        const { model } = await load(path, seed);
+        return [...(model.trainableWeights[0]?.read().dataSync() ?? [])].join();
+      }),
+    ).catch(() => assert.fail());
+    assert.equal(Math.random, random);
+    assert.equal(new Set(kernels).size, 2);
+  });
+
+  it('names a missing module', async () => {
+    assert.match((await failure(load(`${folder.path}/none.ts`))).message, /no model module at .*none\.ts: check the path/);
+  });
+
+  it("shows what the module's top level threw, and where in the user's file", async () => {
+    const path = folder.write('throws.ts', 'interface A {\n  readonly a: number;\n}\nthrow new RangeError("bad luck");\nexport {};');
+    const { message, data } = await failure(load(path));
+    assert.match(message, /RangeError: bad luck/);
+    assert.match(String(data['frame']), /throws\.ts:4/);
+  });
+
+  it('shows what model(tf) threw, and where', async () => {
+    const path = folder.write(
+      'fails.ts',
+      'export function model() {\n  return inner();\n}\nfunction inner(): never {\n  throw new Error("no layers today");\n}',
+    );
+    const { message } = await failure(load(path));
+    assert.match(message, /model\(tf\) failed: Error: no layers today \(.*fails\.ts:5:\d+\)/);
+  });
+
+  it("shows a syntax error with its file", async () => {
+    const { message } = await failure(load(folder.write('syntax.ts', 'export function model( {')));
+    assert.match(message, /cannot be loaded: .*syntax\.ts/s);
+  });
+
+  it('lists what a module without model exports, and shows the contract', async () => {
+    const { message } = await failure(load(folder.write('other.ts', 'export const build = 1, loss = 2;')));
+    assert.match(message, /exports no function `model`: it exports build, loss; a model module looks like this:/);
+    const nothing = await failure(load(folder.write('nothing.ts', 'export {};')));
+    assert.match(nothing.message, /it exports nothing/);
+  });
+
+  for (const [name, returned, said] of [
+    ['undefined', 'undefined', /returns undefined, not a tf\.LayersModel/],
+    ['a bare object', '({})', /returns a Object, not/],
+    ['a layer', 'tf.layers.dense({ units: 1 })', /returns a Dense, not/],
+    ['a foreign model', '({ layers: [], trainableWeights: [] })', /another copy of TensorFlow\.js/],
+    ['a model without input shape', 'tf.sequential({ layers: [tf.layers.dense({ units: 1 })] })', /no input shape/],
+  ] as const) {
+    it(`refuses ${name}`, async () => {
+      const path = folder.write(`${name.replaceAll(' ', '-')}.ts`, `export const model = (tf: any) => ${returned};`);
+      assert.match((await failure(load(path))).message, said);
+    });
+  }
+
+  it('refuses a loss that is no function', async () => {
+    const path = folder.write('loss.ts', `export const model = (tf: any) => ${DENSE}; export const loss = 'mse';`);
+    assert.match((await failure(load(path))).message, /exports `loss` as a string, not as a function/);
+  });
+
+  it('takes the seed off dropout and says so', async () => {
+    const path = folder.write(
+      'dropout.ts',
+      `export const model = (tf: any) => tf.sequential({ layers: [
+        tf.layers.dense({ units: 3, inputShape: [4] }), tf.layers.dropout({ rate: 0.5, seed: 7 })] });`,
+    );
+    const { model, notes } = await load(path);
+    assert.match(notes.join(), /layer dropout_1: seed 7 is ignored/);
+    const ones = tf.ones([1, 4]);
+    const draw = (): string => String(tf.tidy(() => (model.call(ones, { training: true }) as unknown as { dataSync(): unknown }[])[0]?.dataSync()));
+    assert.ok(new Set(Array.from({ length: 20 }, draw)).size > 1);
+    ones.dispose();
+  });
+
+  it('names the built-in models', async () => {
+    const { message } = await failure(load('lenet-300'));
+    assert.match(message, /no built-in model "lenet-300": use lenet-300-100, lenet-5, logistic-regression, or/);
+  });
+
+  it('refuses a built-in model where the labels are not classes', async () => {
+    const loaded = loadModel(tf, 'logistic-regression', 1, { inputShape: [4], classes: null });
+    assert.match((await failure(loaded)).message, /labels are not class ids/);
+  });
+});
