@@ -50,9 +50,9 @@ export async function runInForeground(prepared: PreparedRun, output: Output, sig
   const report = formatReport(result, context);
   // Under --json the report is still for people to see; the JSON is the last line of stdout.
   if (output.json) output.line(report);
-  const ending = formatEnding(result);
-  if (ending !== '') output.progress(ending);
   output.result(result, () => report);
+  const ending = formatEnding(result);
+  if (ending !== '') output.progress(`\n${ending}`);
   return exitCodeOf(result);
 }
 

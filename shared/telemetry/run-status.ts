@@ -77,7 +77,12 @@ export interface RunResult {
   readonly stateDigest: string | null;
   readonly wallSeconds: number;
   readonly examplesPerSecond: number;
-  readonly bytes: { readonly pushed: number; readonly pulled: number; readonly masks: number; readonly control: number };
+  readonly bytes: {
+    readonly pushed: number;
+    readonly pulled: number;
+    readonly masks: number;
+    readonly control: number;
+  };
   readonly layers: readonly LayerResult[];
   readonly failure: RunFailure | null;
 }

@@ -77,8 +77,10 @@ function checkedPart(path: string, name: 'train' | 'test', value: unknown): Part
 
 function checkColumns(columns: Columns | undefined, what: string, examples: number, fail: (why: string) => Error): void {
   if (typeof columns !== 'object' || columns === null) throw fail(`returns no \`${what}\` from batch`);
-  const named: [string, Column][] = isColumn(columns)
-    ? [[what, columns]]
+  // A plain array is refused below as one column, not looked into as a record.
+  const isSingle = isColumn(columns) || Array.isArray(columns['data']);
+  const named: [string, Column][] = isSingle
+    ? [[what, columns as Column]]
     : Object.entries(columns).map(([name, column]) => [`${what}.${name}`, column]);
   if (named.length === 0) throw fail(`returns no \`${what}\` from batch`);
   for (const [name, column] of named) {

@@ -28,6 +28,11 @@ export function variablesOf(model: LayersModel): ModelVariables {
   };
 }
 
+/** Frees the model's variables. LayersModel.dispose keeps those of a layer that was used twice. */
+export function disposeVariables({ names }: ModelVariables): void {
+  for (const variable of names.variables.keys()) variable.dispose();
+}
+
 export function describeModel(
   model: LayersModel,
   facts: { readonly trainExamples: number; readonly testExamples: number; readonly notes: readonly string[] },

@@ -1,6 +1,7 @@
 /**
  * Math.random while user code and TensorFlow.js run: a generator of the seed, the step and the slice, so that
- * unseeded initializers, dropout and noise draw the same in every process that computes the same.
+ * unseeded initializers, dropout and noise draw the same in every process that computes the same. One at a time:
+ * two that overlap would restore each other's generator.
  */
 import { createRandom, STREAMS } from '../../shared/kernels/random.ts';
 

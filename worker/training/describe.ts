@@ -4,6 +4,7 @@ import { configWarnings, resolveRunConfig } from '../../shared/config/resolve.ts
 import type { RunConfig } from '../../shared/config/types.ts';
 import type { ModelDescription } from '../../shared/layout/model-description.ts';
 import { resolveBackend } from '../backend/backend.ts';
+import { disposeVariables } from '../model/describe-model.ts';
 import { prepareJob } from './job.ts';
 
 export interface DescribedJob {
@@ -22,7 +23,7 @@ export async function describeJob(runFile: RunFile): Promise<DescribedJob> {
   const { source } = runFile.data;
   const job = await prepareJob({ backend, source, model: runFile.model, seed: runFile.seed });
   const { description } = job;
-  job.loaded.model.dispose();
+  disposeVariables(job.variables);
   const { parameters, trainExamples, testExamples } = description;
   const facts = {
     trainExamples,

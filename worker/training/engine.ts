@@ -10,6 +10,7 @@ import { ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { sliceIndices } from '../../shared/layout/slices.ts';
 import type { Tf } from '../backend/tf.ts';
 import type { Batch, Part } from '../data/dataset.ts';
+import { disposeVariables } from '../model/describe-model.ts';
 import { generatorAt, withSeed, withSeedSync } from '../model/seeded-random.ts';
 import type { DrawPlace } from '../model/seeded-random.ts';
 import { prepareJob } from './job.ts';
@@ -190,7 +191,7 @@ export class Engine {
   dispose(): void {
     for (const clock of [...this.#kept.keys()]) this.dropEvaluation(clock);
     release(this.#current);
-    this.#job.loaded.model.dispose();
+    disposeVariables(this.#job.variables);
   }
 
   get #tf() {

@@ -2,15 +2,16 @@
  * What a process needs to know before it can compute or describe anything: backend, data and model, checked
  * against each other.
  */
-import type { DataConfig, BackendKind } from '../../shared/config/types.ts';
+import type { BackendKind, DataConfig } from '../../shared/config/types.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import type { ModelDescription } from '../../shared/layout/model-description.ts';
 import { loadBackend } from '../backend/backend.ts';
 import type { Backend } from '../backend/backend.ts';
 import { assertSupported } from '../backend/supported.ts';
+import type { Tf } from '../backend/tf.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { loadData } from '../data/load-data.ts';
-import { describeModel, variablesOf } from '../model/describe-model.ts';
+import { describeModel, disposeVariables, variablesOf } from '../model/describe-model.ts';
 import type { ModelVariables } from '../model/describe-model.ts';
 import { loadModel } from '../model/load-model.ts';
 import type { LoadedModel } from '../model/load-model.ts';
@@ -42,18 +43,31 @@ export async function prepareJob(options: {
   const { inputShape, classes } = data;
   const needed = { inputShape: isShape(inputShape) ? inputShape : [], classes, labels: data.labels };
   const loaded = await loadModel(tf, options.model, options.seed, needed);
-  const { model } = loaded;
+  const variables = variablesOf(loaded.model);
+  try {
+    return { backend, data, loaded, variables, ...check(tf, data, loaded, variables) };
+  } catch (reason) {
+    disposeVariables(variables);
+    throw reason;
+  }
+}
+
+function check(
+  tf: Tf,
+  data: Dataset,
+  loaded: LoadedModel,
+  variables: ModelVariables,
+): Pick<Job, 'feeds' | 'objective' | 'description'> {
+  const { model, source } = loaded;
   const supported = assertSupported(model);
-  const variables = variablesOf(model);
   if (variables.parameters.length === 0) {
-    throw new WhittleError('MODEL', `the model of ${loaded.source} has no trainable weights: nothing could be trained`);
+    throw new WhittleError('MODEL', `the model of ${source} has no trainable weights: nothing could be trained`);
   }
   const feeds = bindFeeds(tf, loaded, data, variables.names);
   const objective = createObjective(tf, loaded, data, feeds.outputNames);
   const notes = [...loaded.notes, ...supported, ...objective.notes];
   const counts = { trainExamples: data.train.size, testExamples: data.test?.size ?? 0 };
-  const description = describeModel(model, { ...counts, notes }, variables);
-  return { backend, data, loaded, variables, feeds, objective, description };
+  return { feeds, objective, description: describeModel(model, { ...counts, notes }, variables) };
 }
 
 function isShape(shape: Dataset['inputShape']): shape is readonly number[] {

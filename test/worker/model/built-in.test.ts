@@ -53,7 +53,7 @@ describe('built-in models', () => {
     const { model } = await loadModel(tf, 'lenet-300-100', 3, { inputShape: [784], classes: 10 });
     model.trainableWeights.forEach((variable, k) => {
       const bound = 1 / Math.sqrt([784, 300, 100][k >> 1] as number);
-      const values = variable.read().dataSync();
+      const values = variable.read().dataSync<'float32'>();
       const largest = values.reduce((max, value) => Math.max(max, Math.abs(value)), 0);
       // A bias of the last layer has 10 values: all below half the bound once in a thousand seeds.
       assert.ok(largest <= bound && largest > bound / 2, `${variable.name}: ${largest} for bound ${bound}`);

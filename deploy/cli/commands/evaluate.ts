@@ -1,0 +1,71 @@
+import { readRange } from '../../../shared/checkpoint/reshard.ts';
+import { WhittleError } from '../../../shared/errors.ts';
+import { compact } from '../../../shared/sparsity/packing.ts';
+import { Engine } from '../../../worker/training/engine.ts';
+import { defineCommand } from '../command.ts';
+import { findCheckpoint, type FoundCheckpoint } from '../find-run.ts';
+import { formatCount, formatPercent } from '../quantities.ts';
+import { formatPairs } from '../report.ts';
+import { runsOption } from '../run-command.ts';
+
+export interface EvaluationResult {
+  /** Null where the labels are not classes. */
+  readonly testAccuracy: number | null;
+  /** Mean over the test set, without regularizers. */
+  readonly testLoss: number;
+  readonly examples: number;
+}
+
+export const command = defineCommand({
+  name: 'evaluate',
+  description: 'Evaluate a checkpoint on the whole test set of its run file, with the effective weights.',
+  arguments: { target: { label: 'run|checkpoint', description: 'id or directory of a run (its newest usable checkpoint), or a checkpoint folder' } },
+  options: {
+    step: { type: 'integer', label: 'N', min: 0, description: 'the newest checkpoint of this step or an earlier one' },
+    runsDir: runsOption,
+  },
+  examples: [{ command: 'evaluate mine', effect: 'print accuracy and loss of the newest checkpoint of the run `mine`' }],
+  handler: async ({ arguments: { target }, options, output }) => {
+    const found = await findCheckpoint(target, { runsDirectory: options.runsDir, step: options.step, warn: output.warn });
+    const { manifest, folder } = found;
+    const result = await evaluateCheckpoint(found);
+    const { testAccuracy, testLoss, examples } = result;
+    output.result({ checkpoint: folder, runId: manifest.runId, step: manifest.clock, sparsity: manifest.sparsity, ...result }, () =>
+      formatPairs([
+        ['checkpoint', folder],
+        ['step', String(manifest.clock)],
+        ['sparsity', formatPercent(manifest.sparsity)],
+        ...(testAccuracy === null ? [] : [['test accuracy', `${formatPercent(testAccuracy)} of ${formatCount(examples)} examples`] as const]),
+        ['test loss', testLoss.toFixed(6)],
+      ]),
+    );
+  },
+});
+
+/** Errors: DATA where there is no test set, and what building the model gives. */
+export async function evaluateCheckpoint({ folder, manifest }: FoundCheckpoint): Promise<EvaluationResult> {
+  const engine = await Engine.create({ config: manifest.config });
+  try {
+    if (engine.numEvaluationChunks === 0) {
+      throw new WhittleError('DATA', `the data of run ${manifest.runId} has no test part; there is nothing to evaluate on`);
+    }
+    const size = manifest.shards.at(-1)?.end ?? 0;
+    const { mask, stored, weights, state } = await readRange(folder, manifest, 0, size, { withState: true });
+    engine.setMask(mask);
+    engine.setWeights(compact(weights, stored, mask), state ?? new Float32Array(0));
+    engine.keepForEvaluation(manifest.clock);
+    let correct: number | null = 0;
+    let lossSum = 0;
+    let examples = 0;
+    // In chunk order, as the run itself adds them.
+    for (let chunk = 0; chunk < engine.numEvaluationChunks; chunk++) {
+      const part = await engine.evaluateChunk(manifest.clock, chunk);
+      correct = part.correct === null || correct === null ? null : correct + part.correct;
+      lossSum += part.lossSum;
+      examples += part.examples;
+    }
+    return { testAccuracy: correct === null ? null : correct / examples, testLoss: lossSum / examples, examples };
+  } finally {
+    engine.dispose();
+  }
+}

@@ -1,0 +1,184 @@
+import assert from 'node:assert/strict';
+import { appendFile, mkdir, mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { acquireRunLock } from '../../../shared/coordination/lock.ts';
+import { RunDirectory, newRunId } from '../../../shared/telemetry/run-directory.ts';
+import type { RunResult, RunStatus, StepMetrics } from '../../../shared/telemetry/run-status.ts';
+
+const metrics = (step: number): StepMetrics => ({
+  step,
+  loss: 1 / step,
+  sparsity: 0,
+  maskEpoch: 0,
+  seconds: 0.01,
+  bytesPushed: 10,
+  bytesPulled: 20,
+});
+
+const status: RunStatus = {
+  runId: 'a',
+  runDirectory: '/runs/a',
+  state: 'RUNNING',
+  activity: 'training',
+  generation: 1,
+  step: 5,
+  totalSteps: 10,
+  loss: 0.5,
+  testAccuracy: null,
+  evaluatedAt: null,
+  testLoss: null,
+  learningRate: 0.1,
+  targetSparsity: 0,
+  sparsity: 0,
+  maskEpoch: 0,
+  examplesPerSecond: 1,
+  bytesPerStep: 1,
+  secondsLeft: null,
+  lastCheckpoint: null,
+  members: [],
+  scheduler: { address: '127.0.0.1:1', pid: 42, host: 'here' },
+  startedAt: '',
+  updatedAt: '',
+  failure: null,
+};
+
+describe('RunDirectory', () => {
+  let runs = '';
+  beforeEach(async () => (runs = await mkdtemp(join(tmpdir(), 'whittle-runs-'))));
+  afterEach(() => rm(runs, { recursive: true }));
+
+  it('is made once', async () => {
+    const folder = join(runs, 'deep', 'runs');
+    const run = await RunDirectory.create(folder, 'a', 'name: a\n');
+    assert.deepEqual((await readdir(run.path)).sort(), ['checkpoints', 'logs', 'run.yaml']);
+    assert.equal(run.logFile('worker', 1), join(folder, 'a', 'logs', 'worker-1.log'));
+    await assert.rejects(RunDirectory.create(folder, 'a', ''), {
+      code: 'RUN_EXISTS',
+      message: /run a exists .* `whittle resume a`, or choose another --run-id/,
+    });
+    for (const id of ['', '..', '.a', 'a/b', 'a b', '-a', 'x'.repeat(200)]) {
+      await assert.rejects(RunDirectory.create(folder, id, ''), { code: 'USAGE' });
+    }
+  });
+
+  it('is found by id and path, with a guess where it is not', async () => {
+    assert.deepEqual(await RunDirectory.list(join(runs, 'none')), []);
+    await assert.rejects(RunDirectory.resolve(runs, 'a'), { code: 'RUN_UNKNOWN', message: /holds no runs/ });
+    const made = [];
+    for (const id of ['lenet-1', 'lenet-2', 'conv']) made.push(await RunDirectory.create(runs, id, ''));
+    await mkdir(join(runs, 'not-a-run'));
+    await Promise.all(made.map((run, age) => utimes(run.runFile, 1000 + age, 1000 + age)));
+    assert.deepEqual(
+      (await RunDirectory.list(runs)).map(({ runId }) => runId),
+      ['conv', 'lenet-2', 'lenet-1'],
+    );
+    assert.equal((await RunDirectory.resolve(runs, 'conv')).path, join(runs, 'conv'));
+    assert.equal((await RunDirectory.resolve('elsewhere', join(runs, 'conv/'))).runId, 'conv');
+    for (const [wrong, guess] of [
+      ['lente-2', 'lenet-2'],
+      [join(runs, 'cov'), 'conv'],
+      ['not-a-run', 'conv'],
+    ] as const) {
+      await assert.rejects(RunDirectory.resolve(runs, wrong), {
+        code: 'RUN_UNKNOWN',
+        message: wrong === 'not-a-run' ? /did you mean/ : new RegExp(`did you mean ${guess}\\?`),
+      });
+    }
+  });
+
+  it('makes ids that are unique, safe and sort by time', async () => {
+    const at = new Date('2026-08-01T09:05:07.123Z');
+    const id = newRunId('lenet 300/100 ☂', at);
+    assert.match(id, /^lenet-300-100-20260801-090507-[0-9a-f]{4}$/);
+    assert.notEqual(newRunId('x', at), newRunId('x', at));
+    assert.ok(newRunId('x', at) < newRunId('x', new Date('2026-08-01T09:05:08Z')));
+    for (const name of ['', '../..', '.hidden', '-x', 'n'.repeat(500)]) {
+      assert.equal((await RunDirectory.create(runs, newRunId(name), '')).runId.length <= 128, true);
+    }
+  });
+
+  it('keeps status and result, whole at any time', async () => {
+    const run = await RunDirectory.create(runs, 'a', '');
+    assert.equal(await run.readStatus(), null);
+    assert.equal(await run.readResult(), null);
+    await run.writeStatus(status);
+    assert.deepEqual(await run.readStatus(), status);
+    // A reader meets the old or the new one, never a part.
+    const writes = Array.from({ length: 20 }, (_, step) => run.writeStatus({ ...status, step }));
+    const seen = await Promise.all(Array.from({ length: 20 }, () => run.readStatus()));
+    assert.ok(seen.every((read) => read?.runId === 'a'));
+    await Promise.all(writes);
+    const result = { runId: 'a', state: 'SUCCEEDED' } as RunResult;
+    await run.writeResult(result);
+    assert.deepEqual(await run.readResult(), result);
+    assert.deepEqual(
+      (await readdir(run.path)).filter((name) => name.endsWith('.tmp')),
+      [],
+    );
+    await writeFile(run.resultFile, '{');
+    await assert.rejects(run.readResult(), { code: 'DISK', message: /result\.json is damaged/ });
+  });
+
+  it('says that the scheduler is gone', async () => {
+    const run = await RunDirectory.create(runs, 'a', '');
+    assert.equal(await run.effectiveStatus(), null);
+    await run.writeStatus(status);
+    const lock = await acquireRunLock(run.path, { address: '127.0.0.1:1' });
+    assert.equal((await run.effectiveStatus())?.state, 'RUNNING');
+    await lock.release();
+    const gone = await run.effectiveStatus();
+    assert.deepEqual([gone?.state, gone?.activity, gone?.failure?.code], ['FAILED', 'scheduler gone', 'ROLE_LOST']);
+    assert.match(gone!.failure!.message, /process 42 on here .* `whittle resume a`/);
+    await run.writeStatus({ ...status, state: 'STOPPED' });
+    assert.equal((await run.effectiveStatus())?.state, 'STOPPED');
+  });
+
+  it('lists logs', async () => {
+    const run = await RunDirectory.create(runs, 'a', '');
+    for (const [role, rank] of [
+      ['worker', 10],
+      ['worker', 2],
+      ['server', 0],
+      ['scheduler', 0],
+    ] as const) {
+      await writeFile(run.logFile(role, rank), '');
+    }
+    await writeFile(join(run.logsFolder, 'notes.txt'), '');
+    const names = (await run.logFiles()).map(({ role, rank }) => `${role}-${rank}`);
+    assert.deepEqual(names, ['scheduler-0', 'server-0', 'worker-2', 'worker-10']);
+  });
+});
+
+describe('MetricsFile', () => {
+  let runs = '';
+  beforeEach(async () => (runs = await mkdtemp(join(tmpdir(), 'whittle-runs-'))));
+  afterEach(() => rm(runs, { recursive: true }));
+
+  it('appends in order and is cut back to a clock', async () => {
+    const { metrics: file } = await RunDirectory.create(runs, 'a', '');
+    assert.deepEqual(await file.read(), []);
+    await file.truncate(0);
+    const records = Array.from({ length: 9 }, (_, index) => metrics(index + 1));
+    file.append(records.slice(0, 4));
+    const first = file.flush();
+    file.append(records.slice(4));
+    await Promise.all([first, file.flush()]);
+    assert.deepEqual(await file.read(), records);
+    // What a crash in the middle of a write leaves.
+    await appendFile(file.path, '{"step":10,"lo');
+    assert.deepEqual(await file.read(), records);
+    await file.truncate(6);
+    file.append([metrics(7)]);
+    await file.flush();
+    assert.deepEqual(await file.read(), [...records.slice(0, 6), metrics(7)]);
+  });
+
+  it('reports a disk that fails at the next flush', async () => {
+    const { metrics: file, path } = await RunDirectory.create(runs, 'a', '');
+    await rm(path, { recursive: true });
+    file.append([metrics(1)]);
+    await assert.rejects(file.flush(), { code: 'DISK' });
+    await file.flush();
+  });
+});

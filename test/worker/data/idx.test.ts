@@ -1,0 +1,135 @@
+import assert from 'node:assert/strict';
+import { gzipSync } from 'node:zlib';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, it } from 'mocha';
+import { WhittleError } from '../../../shared/errors.ts';
+import type { Column, Dataset } from '../../../worker/data/dataset.ts';
+import { loadData } from '../../../worker/data/load-data.ts';
+import { loadMnist } from '../../../worker/data/mnist.ts';
+import { temporaryFolder } from '../../fixtures/user-module.ts';
+
+/** An idx file of unsigned bytes. */
+function idx(shape: readonly number[], values: readonly number[]): Buffer {
+  const header = Buffer.alloc(4 + 4 * shape.length);
+  header[2] = 8;
+  header[3] = shape.length;
+  shape.forEach((size, axis) => header.writeUInt32BE(size, 4 + 4 * axis));
+  return Buffer.concat([header, Buffer.from(values)]);
+}
+
+const IMAGES = idx([3, 2, 2], [0, 51, 102, 255, 1, 2, 3, 4, 5, 6, 7, 8]);
+const LABELS = idx([3], [2, 0, 1]);
+
+describe('idx files', () => {
+  const root = temporaryFolder();
+  let count = 0;
+
+  function folderOf(files: Readonly<Record<string, Buffer>>): string {
+    const path = join(root.path, `set-${++count}`);
+    mkdirSync(path);
+    for (const [name, content] of Object.entries(files)) writeFileSync(join(path, name), content);
+    return path;
+  }
+
+  const load = (files: Readonly<Record<string, Buffer>>): Promise<Dataset> => loadData({ idx: folderOf(files) });
+  const TRAIN = { 'train-images-idx3-ubyte': IMAGES, 'train-labels-idx1-ubyte': LABELS };
+
+  for (const [name, files] of [
+    ['plain', TRAIN],
+    ['gzipped', { 'train-images-idx3-ubyte.gz': gzipSync(IMAGES), 'train-labels-idx1-ubyte.gz': gzipSync(LABELS) }],
+    ['dotted', { 'train-images.idx3-ubyte': IMAGES, 'train-labels.idx1-ubyte': LABELS }],
+  ] as const) {
+    it(`reads ${name} files`, async () => {
+      const data = await load(files);
+      assert.deepEqual(data.inputShape, [2, 2, 1]);
+      assert.deepEqual([data.train.size, data.test, data.classes, data.labels], [3, null, 3, 'classes']);
+      const { inputs, labels } = await data.train.batch(Int32Array.of(2, 0), Math.random);
+      assert.deepEqual(inputs, {
+        data: Float32Array.of(5 / 255, 6 / 255, 7 / 255, 8 / 255, 0, 51 / 255, 102 / 255, 1),
+        shape: [2, 2, 2, 1],
+      });
+      assert.deepEqual(labels, { data: Int32Array.of(1, 2), shape: [2] });
+    });
+  }
+
+  it('reads the t10k files where they are', async () => {
+    const data = await load({ ...TRAIN, 't10k-images-idx3-ubyte': idx([1, 2, 2], [9, 9, 9, 9]), 't10k-labels-idx1-ubyte': idx([1], [4]) });
+    assert.equal(data.test?.size, 1);
+    assert.equal(data.classes, 5);
+  });
+
+  for (const [name, files, said] of [
+    ['no file', {}, /no file .*train-images-idx3-ubyte \(or .*\.gz\): data\.source\.idx must name a folder/],
+    ['labels missing', { 'train-images-idx3-ubyte': IMAGES }, /no file .*train-labels-idx1-ubyte/],
+    ['half a test part', { ...TRAIN, 't10k-images-idx3-ubyte': IMAGES }, /no file .*t10k-labels-idx1-ubyte/],
+    ['another magic', { ...TRAIN, 'train-images-idx3-ubyte': Buffer.from('PNG\x00....') }, /starts with 504e4700, not 0000080/],
+    ['an empty file', { ...TRAIN, 'train-images-idx3-ubyte': Buffer.alloc(0) }, /starts with nothing/],
+    ['a cut file', { ...TRAIN, 'train-images-idx3-ubyte': IMAGES.subarray(0, -1) }, /header says 3 x 2 x 2 = 12 values, it holds 11/],
+    ['a long file', { ...TRAIN, 'train-labels-idx1-ubyte': Buffer.concat([LABELS, Buffer.alloc(1)]) }, /= 3 values, it holds 4/],
+    ['a header of huge sizes', { ...TRAIN, 'train-images-idx3-ubyte': idx([0xffffffff, 0xffffffff, 9], []) }, /it holds 0/],
+    ['a cut gzip', { 'train-images-idx3-ubyte.gz': gzipSync(IMAGES).subarray(0, 12) }, /does not unpack/],
+    ['other numbers of labels', { ...TRAIN, 'train-labels-idx1-ubyte': idx([2], [0, 1]) }, /shape \[2\] for 3 images/],
+    ['other test images', { ...TRAIN, 't10k-images-idx3-ubyte': idx([1, 1, 2], [0, 0]), 't10k-labels-idx1-ubyte': idx([1], [0]) }, /\[2, 2, 1\] in the train files and \[1, 2, 1\]/],
+  ] as const) {
+    it(`refuses ${name}`, async () => {
+      await assert.rejects(load(files), (error: unknown) => {
+        assert.ok(error instanceof WhittleError);
+        assert.equal(error.code, 'DATA');
+        assert.match(error.message, said);
+        return true;
+      });
+    });
+  }
+
+  it('says how to get Fashion-MNIST', async () => {
+    const before = process.env['WHITTLE_DATA'];
+    process.env['WHITTLE_DATA'] = root.path;
+    try {
+      await assert.rejects(loadData('fashion-mnist'), /download \{train,t10k\}-.*ubyte\.gz from http.* into .*fashion-mnist/);
+    } finally {
+      if (before === undefined) delete process.env['WHITTLE_DATA'];
+      else process.env['WHITTLE_DATA'] = before;
+    }
+  });
+
+  it('names the sources there are', async () => {
+    await assert.rejects(loadData('cifar'), /no data source "cifar": use mnist, fashion-mnist, \{ idx: DIR \}/);
+  });
+});
+
+describe('mnist', () => {
+  it('is the real one: 60,000 and 10,000 images with the known numbers of each digit', async () => {
+    const { train, test, inputShape, classes } = loadMnist();
+    assert.deepEqual([train.size, test?.size, inputShape, classes], [60_000, 10_000, [28, 28, 1], 10]);
+    const histogram = async (part: typeof train): Promise<number[]> => {
+      const counts = new Array<number>(10).fill(0);
+      for (let start = 0; start < part.size; start += 1000) {
+        const indices = Int32Array.from({ length: 1000 }, (_, i) => start + i);
+        const { labels } = await part.batch(indices, Math.random);
+        for (const label of (labels as Column).data) counts[label] = (counts[label] ?? 0) + 1;
+      }
+      return counts;
+    };
+    // LeCun, Cortes & Burges
+    assert.deepEqual(await histogram(train), [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]);
+    assert.ok(test);
+    assert.deepEqual(await histogram(test), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]);
+  });
+
+  it('has pixels in 0 .. 1 with the known mean and deviation', async () => {
+    const { train } = loadMnist();
+    let [sum, squares, pixels] = [0, 0, 0];
+    for (let start = 0; start < train.size; start += 1000) {
+      const { inputs } = await train.batch(Int32Array.from({ length: 1000 }, (_, i) => start + i), Math.random);
+      for (const pixel of (inputs as Column).data) {
+        sum += pixel;
+        squares += pixel * pixel;
+      }
+      pixels += (inputs as Column).data.length;
+    }
+    // The constants of every tutorial's normalisation: 0.1307, 0.3081
+    assert.equal((sum / pixels).toFixed(4), '0.1307');
+    assert.equal(Math.sqrt(squares / pixels - (sum / pixels) * (sum / pixels)).toFixed(4), '0.3081');
+  });
+});
