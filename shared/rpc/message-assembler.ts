@@ -71,7 +71,7 @@ export class MessageAssembler {
     }
     this.#body.set(chunk, this.#filled);
     this.#filled += chunk.length;
-    if (this.#checksum) this.#crc = crc32(chunk, this.#crc);
+    if (this.#checksum && chunk.length > 0) this.#crc = crc32(chunk, this.#crc);
   }
 }
 

@@ -112,7 +112,8 @@ async function readTable(path: string, source: CsvSource): Promise<TablePart> {
 
 /** Position of the label column; a negative index counts from the end. */
 function findLabel(path: string, { label, header }: CsvSource, first: readonly string[]): number {
-  const index = typeof label === 'number' ? (label < 0 ? label + first.length : label) : header ? first.indexOf(label) : -1;
+  const index =
+    typeof label === 'number' ? (label < 0 ? label + first.length : label) : header ? first.indexOf(label) : -1;
   if (index >= 0 && index < first.length && first.length > 1) return index;
   const columns = header ? `its columns are ${first.join(', ')}` : `it has ${first.length} columns and no header`;
   throw new WhittleError('DATA', `${path} has no label column ${JSON.stringify(label)} beside others: ${columns}`, {
@@ -120,12 +121,23 @@ function findLabel(path: string, { label, header }: CsvSource, first: readonly s
   });
 }
 
-function badCell(path: string, line: number, column: string, cell: string, isLabel: boolean, source: CsvSource): WhittleError {
+function badCell(
+  path: string,
+  line: number,
+  column: string,
+  cell: string,
+  isLabel: boolean,
+  source: CsvSource,
+): WhittleError {
   const wanted = isLabel && source.labels === 'classes' ? 'a class id (0, 1, 2 ...)' : 'a number';
   const cure = isLabel && source.labels === 'classes' ? ', or set data.source.csv.labels to numbers' : '';
-  return new WhittleError('DATA', `${path}:${line}: column ${column} holds ${JSON.stringify(cell)}, not ${wanted}${cure}`, {
-    data: { path, line, column, value: cell },
-  });
+  return new WhittleError(
+    'DATA',
+    `${path}:${line}: column ${column} holds ${JSON.stringify(cell)}, not ${wanted}${cure}`,
+    {
+      data: { path, line, column, value: cell },
+    },
+  );
 }
 
 /** A Float32Array that grows. */

@@ -45,9 +45,13 @@ function loadPart(folder: string, prefix: string, cure: string): { part: ImagePa
   const images = readIdx(existing(folder, prefix, 'images', cure));
   const labels = readIdx(existing(folder, prefix, 'labels', cure));
   if (images.shape.length < 2 || images.shape.length > 4) {
-    throw new WhittleError('DATA', `${images.path} has ${images.shape.length} dimensions: images have 3, or 4 with channels`, {
-      data: { path: images.path },
-    });
+    throw new WhittleError(
+      'DATA',
+      `${images.path} has ${images.shape.length} dimensions: images have 3, or 4 with channels`,
+      {
+        data: { path: images.path },
+      },
+    );
   }
   if (labels.shape.length !== 1 || labels.shape[0] !== images.shape[0]) {
     throw new WhittleError(

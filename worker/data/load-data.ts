@@ -12,7 +12,11 @@ import { loadDataModule } from './module.ts';
 export async function loadData(source: DataConfig['source']): Promise<Dataset> {
   if (typeof source === 'object') {
     if ('csv' in source) return await loadCsv(source.csv);
-    return loadIdx(source.idx, source.idx, 'data.source.idx must name a folder with the idx files, named as those of MNIST');
+    return loadIdx(
+      source.idx,
+      source.idx,
+      'data.source.idx must name a folder with the idx files, named as those of MNIST',
+    );
   }
   if (source === 'mnist') return loadMnist();
   if (source === 'fashion-mnist') return loadFashionMnist();

@@ -23,10 +23,14 @@ export async function loadDataModule(path: string): Promise<Dataset> {
     });
   }
   const train = checkedPart(path, 'train', module['train']);
-  const test = module['test'] === undefined || module['test'] === null ? null : checkedPart(path, 'test', module['test']);
+  const test =
+    module['test'] === undefined || module['test'] === null ? null : checkedPart(path, 'test', module['test']);
   const { classes } = module;
   if (classes !== undefined && (typeof classes !== 'number' || !Number.isInteger(classes) || classes < 1)) {
-    throw new WhittleError('DATA', `${path} exports \`classes\` = ${String(classes)}: it must be a whole number from 1`);
+    throw new WhittleError(
+      'DATA',
+      `${path} exports \`classes\` = ${String(classes)}: it must be a whole number from 1`,
+    );
   }
   const first = await train.batch(Int32Array.of(0), () => 0);
   return {
@@ -75,7 +79,12 @@ function checkedPart(path: string, name: 'train' | 'test', value: unknown): Part
   };
 }
 
-function checkColumns(columns: Columns | undefined, what: string, examples: number, fail: (why: string) => Error): void {
+function checkColumns(
+  columns: Columns | undefined,
+  what: string,
+  examples: number,
+  fail: (why: string) => Error,
+): void {
   if (typeof columns !== 'object' || columns === null) throw fail(`returns no \`${what}\` from batch`);
   // A plain array is refused below as one column, not looked into as a record.
   const isSingle = isColumn(columns) || Array.isArray(columns['data']);
@@ -85,7 +94,12 @@ function checkColumns(columns: Columns | undefined, what: string, examples: numb
   if (named.length === 0) throw fail(`returns no \`${what}\` from batch`);
   for (const [name, column] of named) {
     const { data, shape } = (column ?? {}) as Partial<Column>;
-    if (!ArrayBuffer.isView(data) || data instanceof DataView || data instanceof BigInt64Array || data instanceof BigUint64Array) {
+    if (
+      !ArrayBuffer.isView(data) ||
+      data instanceof DataView ||
+      data instanceof BigInt64Array ||
+      data instanceof BigUint64Array
+    ) {
       throw fail(`returns ${name}.data that is no typed array of numbers`);
     }
     if (!Array.isArray(shape)) throw fail(`returns ${name} without a shape`);

@@ -70,7 +70,12 @@ async function fromRegistry(
     );
   }
   const shape: DataShape = { inputShape, classes };
-  return { model: await withSeed({ seed, step: 0, slice: 0 }, 'model', () => build(tf, shape)), loss: null, source: name, notes: [] };
+  return {
+    model: await withSeed({ seed, step: 0, slice: 0 }, 'model', () => build(tf, shape)),
+    loss: null,
+    source: name,
+    notes: [],
+  };
 }
 
 async function fromModule(tf: Tf, path: string, seed: number): Promise<LoadedModel> {
@@ -96,7 +101,9 @@ async function fromModule(tf: Tf, path: string, seed: number): Promise<LoadedMod
     loss: (loss as LossFunction | undefined) ?? null,
     source: path,
     notes:
-      metrics === undefined ? [] : [`${path} exports \`metrics\`, which this version does not evaluate: accuracy and loss are`],
+      metrics === undefined
+        ? []
+        : [`${path} exports \`metrics\`, which this version does not evaluate: accuracy and loss are`],
   };
 }
 

@@ -21,11 +21,13 @@ export function topologyOf(model: LayersModel, names: ModelNames): unknown {
 }
 
 function rename(value: unknown, names: ReadonlyMap<string, string>): unknown {
-  if (Array.isArray(value)) return isReference(value) ? rewrite(value, names) : value.map((each) => rename(each, names));
+  if (Array.isArray(value))
+    return isReference(value) ? rewrite(value, names) : value.map((each) => rename(each, names));
   if (typeof value !== 'object' || value === null) return value;
   const record: Record<string, unknown> = {};
   for (const [key, each] of Object.entries(value)) {
-    record[key] = key === 'name' && typeof each === 'string' ? (names.get(each) ?? withoutCount(each)) : rename(each, names);
+    record[key] =
+      key === 'name' && typeof each === 'string' ? (names.get(each) ?? withoutCount(each)) : rename(each, names);
   }
   return record;
 }

@@ -23,20 +23,20 @@ export async function importUserModule(path: string, code: ModuleErrorCode): Pro
   try {
     const isTypeScript = /^\.[cm]?tsx?$/.test(extname(path));
     // Run from its sources, Whittle has a TypeScript loader already.
-    const load = isCompiled && isTypeScript ? await typeScriptLoader() : plainImport;
-    return exportsOf(await load(url));
+    if (isTypeScript && isCompiled) await (typeScriptLoader ??= registerTypeScript());
+    return exportsOf((await import(url)) as Record<string, unknown>);
   } catch (reason) {
     throw fromUserCode(reason, code, path, `the ${kind} module cannot be loaded`);
   }
 }
 
-type Load = (url: string) => Promise<Record<string, unknown>>;
+let typeScriptLoader: Promise<void> | undefined;
 
-const plainImport: Load = async (url) => (await import(url)) as Record<string, unknown>;
-
-async function typeScriptLoader(): Promise<Load> {
-  const { tsImport } = await import('tsx/esm/api');
-  return (url) => tsImport(url, import.meta.url) as Promise<Record<string, unknown>>;
+/** For this thread, once. Not tsx's tsImport: that one loses the lines of modules outside an ES module package. */
+async function registerTypeScript(): Promise<void> {
+  const [commonJs, esModules] = await Promise.all([import('tsx/cjs/api'), import('tsx/esm/api')]);
+  commonJs.register();
+  esModules.register();
 }
 
 /** A module that was compiled to CommonJS on the way has its exports under `default`. */

@@ -164,7 +164,10 @@ export class Engine {
     const kept = this.#kept.get(clock);
     const { test } = this.#job.data;
     if (kept === undefined || test === null || chunk < 0 || chunk >= this.numEvaluationChunks) {
-      throw new WhittleError('INTERNAL', `chunk ${chunk} of clock ${clock} cannot be evaluated: its weights were not kept`);
+      throw new WhittleError(
+        'INTERNAL',
+        `chunk ${chunk} of clock ${clock} cannot be evaluated: its weights were not kept`,
+      );
     }
     const start = chunk * EVALUATION_CHUNK;
     const examples = Math.min(EVALUATION_CHUNK, test.size - start);
@@ -216,7 +219,8 @@ export class Engine {
           }),
         );
         const stateDelta = concatValues(tf, this.#states);
-        for (let i = 0; i < stateDelta.length; i++) stateDelta[i] = (stateDelta[i] as number) - (this.#state[i] as number);
+        for (let i = 0; i < stateDelta.length; i++)
+          stateDelta[i] = (stateDelta[i] as number) - (this.#state[i] as number);
         return { gradient, loss: value.dataSync()[0] as number, stateDelta };
       });
     } catch (reason) {

@@ -90,7 +90,10 @@ function inputTensor(tf: Tf, { key, shape, dtype }: Input, columns: Columns, exa
   const own = column.shape.slice(1);
   const actual = shape.includes(null) ? own : (shape as number[]);
   if (!isSameExample(own, shape)) {
-    throw new WhittleError('DATA', `a batch has inputs of shape [${own.join(', ')}], the model takes [${shape.join(', ')}]`);
+    throw new WhittleError(
+      'DATA',
+      `a batch has inputs of shape [${own.join(', ')}], the model takes [${shape.join(', ')}]`,
+    );
   }
   return toTensor(tf, column.data, [examples, ...actual], dtype);
 }

@@ -18,12 +18,7 @@ export interface Objective {
   readonly notes: readonly string[];
 }
 
-export function createObjective(
-  tf: Tf,
-  loaded: LoadedModel,
-  data: Dataset,
-  outputNames: readonly string[],
-): Objective {
+export function createObjective(tf: Tf, loaded: LoadedModel, data: Dataset, outputNames: readonly string[]): Objective {
   const { model, source } = loaded;
   const regularizers = leavesOf(model).flatMap((leaf) => unwrap(leaf).flatMap((layer) => layer._losses ?? []));
   const isProbability = endsInSoftmax(model);
@@ -87,7 +82,10 @@ function endsInSoftmax(model: LayersModel): boolean {
 /** Class ids [n] as one-hot rows [n, classes]; distributions [n, classes] as they are. */
 function targets(tf: Tf, labels: TensorOrRecord, outputs: Tensor, source: string): Tensor {
   if (!(labels instanceof tf.Tensor)) {
-    throw new WhittleError('DATA', `the labels of ${source} are a record: the default loss needs one array, or export a loss`);
+    throw new WhittleError(
+      'DATA',
+      `the labels of ${source} are a record: the default loss needs one array, or export a loss`,
+    );
   }
   const [examples = 0, classes = 0] = outputs.shape;
   if (labels.shape.length === 2 && labels.shape[1] === classes) return tf.cast(labels, 'float32');
@@ -148,7 +146,10 @@ function checkedScalar(tf: Tf, compute: () => unknown, source: string): Scalar {
   }
   if (value instanceof tf.Tensor && value.size === 1) return value.rank === 0 ? value : tf.reshape(value, []);
   const what = value instanceof tf.Tensor ? `a tensor of shape [${value.shape.join(', ')}]` : `${typeof value}`;
-  throw new WhittleError('MODEL', `loss(tf, labels, outputs) in ${source} returns ${what}: it must return a scalar, such as its mean`);
+  throw new WhittleError(
+    'MODEL',
+    `loss(tf, labels, outputs) in ${source} returns ${what}: it must return a scalar, such as its mean`,
+  );
 }
 
 function countCorrect(labels: TensorOrRecord, outputs: readonly Tensor[]): number | null {

@@ -5,8 +5,7 @@
  */
 import type { Tensor, Variable } from '@tensorflow/tfjs-core';
 import { WhittleError } from '../../shared/errors.ts';
-import type { Parameter } from '../../shared/layout/parameter-space.ts';
-import { ParameterSpace } from '../../shared/layout/parameter-space.ts';
+import type { Parameter, ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { countBits, setPositions } from '../../shared/sparsity/bitmap.ts';
 import type { Tf } from '../backend/tf.ts';
 
@@ -58,7 +57,10 @@ export class PackedLayout {
   /** Packed weights to a tensor a parameter, exactly +0 where dead. */
   unpack(tf: Tf, packed: Float32Array): Tensor[] {
     if (packed.length !== this.size) {
-      throw new WhittleError('INTERNAL', `${packed.length} packed weights for ${this.size} survivors: the mask differs`);
+      throw new WhittleError(
+        'INTERNAL',
+        `${packed.length} packed weights for ${this.size} survivors: the mask differs`,
+      );
     }
     return this.#slots.map(({ parameter, start, end, positions, dense }) => {
       const values = packed.subarray(start, end);

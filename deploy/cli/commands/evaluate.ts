@@ -1,6 +1,6 @@
 import { readRange } from '../../../shared/checkpoint/reshard.ts';
 import { WhittleError } from '../../../shared/errors.ts';
-import { compact } from '../../../shared/sparsity/packing.ts';
+import { compact } from '../../../shared/sparsity/mask-rule.ts';
 import { Engine } from '../../../worker/training/engine.ts';
 import { defineCommand } from '../command.ts';
 import { findCheckpoint, type FoundCheckpoint } from '../find-run.ts';

@@ -47,7 +47,12 @@ describe('csv files', () => {
   for (const [name, text, changes, said] of [
     ['a word', 'a,b\n1,0\nx,1\n', {}, /\d+\.csv:3: column a holds "x", not a number$/],
     ['an empty cell', 'a,b\n,0\n', {}, /:2: column a holds "", not a number/],
-    ['a broken class', 'a,b\n1,0.5\n', {}, /column b holds "0.5", not a class id .*set data\.source\.csv\.labels to numbers/],
+    [
+      'a broken class',
+      'a,b\n1,0.5\n',
+      {},
+      /column b holds "0.5", not a class id .*set data\.source\.csv\.labels to numbers/,
+    ],
     ['a negative class', 'a,b\n1,-1\n', {}, /holds "-1", not a class id/],
     ['a missing column', FLOWERS, { label: 'species' }, /no label column "species" .* length, width, kind/],
     ['an index out of range', FLOWERS, { label: 3 }, /no label column 3/],

@@ -54,7 +54,11 @@ describe('idx files', () => {
   }
 
   it('reads the t10k files where they are', async () => {
-    const data = await load({ ...TRAIN, 't10k-images-idx3-ubyte': idx([1, 2, 2], [9, 9, 9, 9]), 't10k-labels-idx1-ubyte': idx([1], [4]) });
+    const data = await load({
+      ...TRAIN,
+      't10k-images-idx3-ubyte': idx([1, 2, 2], [9, 9, 9, 9]),
+      't10k-labels-idx1-ubyte': idx([1], [4]),
+    });
     assert.equal(data.test?.size, 1);
     assert.equal(data.classes, 5);
   });
@@ -63,14 +67,34 @@ describe('idx files', () => {
     ['no file', {}, /no file .*train-images-idx3-ubyte \(or .*\.gz\): data\.source\.idx must name a folder/],
     ['labels missing', { 'train-images-idx3-ubyte': IMAGES }, /no file .*train-labels-idx1-ubyte/],
     ['half a test part', { ...TRAIN, 't10k-images-idx3-ubyte': IMAGES }, /no file .*t10k-labels-idx1-ubyte/],
-    ['another magic', { ...TRAIN, 'train-images-idx3-ubyte': Buffer.from('PNG\x00....') }, /starts with 504e4700, not 0000080/],
+    [
+      'another magic',
+      { ...TRAIN, 'train-images-idx3-ubyte': Buffer.from('PNG\x00....') },
+      /starts with 504e4700, not 0000080/,
+    ],
     ['an empty file', { ...TRAIN, 'train-images-idx3-ubyte': Buffer.alloc(0) }, /starts with nothing/],
-    ['a cut file', { ...TRAIN, 'train-images-idx3-ubyte': IMAGES.subarray(0, -1) }, /header says 3 x 2 x 2 = 12 values, it holds 11/],
-    ['a long file', { ...TRAIN, 'train-labels-idx1-ubyte': Buffer.concat([LABELS, Buffer.alloc(1)]) }, /= 3 values, it holds 4/],
-    ['a header of huge sizes', { ...TRAIN, 'train-images-idx3-ubyte': idx([0xffffffff, 0xffffffff, 9], []) }, /it holds 0/],
+    [
+      'a cut file',
+      { ...TRAIN, 'train-images-idx3-ubyte': IMAGES.subarray(0, -1) },
+      /header says 3 x 2 x 2 = 12 values, it holds 11/,
+    ],
+    [
+      'a long file',
+      { ...TRAIN, 'train-labels-idx1-ubyte': Buffer.concat([LABELS, Buffer.alloc(1)]) },
+      /= 3 values, it holds 4/,
+    ],
+    [
+      'a header of huge sizes',
+      { ...TRAIN, 'train-images-idx3-ubyte': idx([0xffffffff, 0xffffffff, 9], []) },
+      /it holds 0/,
+    ],
     ['a cut gzip', { 'train-images-idx3-ubyte.gz': gzipSync(IMAGES).subarray(0, 12) }, /does not unpack/],
     ['other numbers of labels', { ...TRAIN, 'train-labels-idx1-ubyte': idx([2], [0, 1]) }, /shape \[2\] for 3 images/],
-    ['other test images', { ...TRAIN, 't10k-images-idx3-ubyte': idx([1, 1, 2], [0, 0]), 't10k-labels-idx1-ubyte': idx([1], [0]) }, /\[2, 2, 1\] in the train files and \[1, 2, 1\]/],
+    [
+      'other test images',
+      { ...TRAIN, 't10k-images-idx3-ubyte': idx([1, 1, 2], [0, 0]), 't10k-labels-idx1-ubyte': idx([1], [0]) },
+      /\[2, 2, 1\] in the train files and \[1, 2, 1\]/,
+    ],
   ] as const) {
     it(`refuses ${name}`, async () => {
       await assert.rejects(load(files), (error: unknown) => {
@@ -86,7 +110,10 @@ describe('idx files', () => {
     const before = process.env['WHITTLE_DATA'];
     process.env['WHITTLE_DATA'] = root.path;
     try {
-      await assert.rejects(loadData('fashion-mnist'), /download \{train,t10k\}-.*ubyte\.gz from http.* into .*fashion-mnist/);
+      await assert.rejects(
+        loadData('fashion-mnist'),
+        /download \{train,t10k\}-.*ubyte\.gz from http.* into .*fashion-mnist/,
+      );
     } finally {
       if (before === undefined) delete process.env['WHITTLE_DATA'];
       else process.env['WHITTLE_DATA'] = before;
@@ -121,7 +148,10 @@ describe('mnist', () => {
     const { train } = loadMnist();
     let [sum, squares, pixels] = [0, 0, 0];
     for (let start = 0; start < train.size; start += 1000) {
-      const { inputs } = await train.batch(Int32Array.from({ length: 1000 }, (_, i) => start + i), Math.random);
+      const { inputs } = await train.batch(
+        Int32Array.from({ length: 1000 }, (_, i) => start + i),
+        Math.random,
+      );
       for (const pixel of (inputs as Column).data) {
         sum += pixel;
         squares += pixel * pixel;

@@ -15,7 +15,10 @@ describe('data modules', () => {
 
   it('are asked for their batches, with a generator', async () => {
     const data = await loadData(write(`export const train = { size: 5, ${BATCH} }; export const classes = 2;`));
-    assert.deepEqual([data.train.size, data.test, data.inputShape, data.labels, data.classes], [5, null, [1], 'classes', 2]);
+    assert.deepEqual(
+      [data.train.size, data.test, data.inputShape, data.labels, data.classes],
+      [5, null, [1], 'classes', 2],
+    );
     const { inputs } = await data.train.batch(Int32Array.of(3, 4), () => 0.5);
     assert.deepEqual(inputs, { data: Float32Array.of(3.5, 4.5), shape: [2, 1] });
   });
@@ -35,15 +38,43 @@ describe('data modules', () => {
     ['no size', 'export const train = { batch() {} };', /`train` of .* has size undefined, not a whole number/],
     ['size 0', `export const train = { size: 0, ${BATCH} };`, /has size 0/],
     ['no batch', 'export const train = { size: 1 };', /has no function `batch`/],
-    ['a broken test part', `export const train = { size: 1, ${BATCH} }; export const test = { size: 2 };`, /`test` of .* has no function/],
-    ['bad classes', `export const train = { size: 1, ${BATCH} }; export const classes = '2';`, /`classes` = 2: it must be a whole/],
+    [
+      'a broken test part',
+      `export const train = { size: 1, ${BATCH} }; export const test = { size: 2 };`,
+      /`test` of .* has no function/,
+    ],
+    [
+      'bad classes',
+      `export const train = { size: 1, ${BATCH} }; export const classes = '2';`,
+      /`classes` = 2: it must be a whole/,
+    ],
     ['an empty batch', 'export const train = { size: 1, batch() {} };', /returns no `inputs` from batch/],
     ['no labels', `export const train = { size: 1, batch: () => ({ inputs: ${column} }) };`, /returns no `labels`/],
-    ['a plain array', `export const train = { size: 1, batch: () => ({ inputs: { data: [1], shape: [1] }, labels: ${column} }) };`, /returns inputs\.data that is no typed array/],
-    ['no shape', `export const train = { size: 1, batch: () => ({ inputs: { data: new Float32Array(1) }, labels: ${column} }) };`, /inputs without a shape/],
-    ['a wrong shape', `export const train = { size: 1, batch: () => ({ inputs: { data: new Float32Array(3), shape: [1, 2] }, labels: ${column} }) };`, /inputs of shape \[1, 2\] with 3 values for 1 indices/],
-    ['other numbers of examples', `export const train = { size: 1, batch: () => ({ inputs: ${column}, labels: { data: new Int32Array(2), shape: [2] } }) };`, /labels of shape \[2\] with 2 values for 1 indices/],
-    ['an error', 'export const train = { size: 1,\n  batch() {\n    throw new Error("disk on fire"); } };', /train\.batch failed: Error: disk on fire \(.*data-\d+\.ts:3:\d+\)/],
+    [
+      'a plain array',
+      `export const train = { size: 1, batch: () => ({ inputs: { data: [1], shape: [1] }, labels: ${column} }) };`,
+      /returns inputs\.data that is no typed array/,
+    ],
+    [
+      'no shape',
+      `export const train = { size: 1, batch: () => ({ inputs: { data: new Float32Array(1) }, labels: ${column} }) };`,
+      /inputs without a shape/,
+    ],
+    [
+      'a wrong shape',
+      `export const train = { size: 1, batch: () => ({ inputs: { data: new Float32Array(3), shape: [1, 2] }, labels: ${column} }) };`,
+      /inputs of shape \[1, 2\] with 3 values for 1 indices/,
+    ],
+    [
+      'other numbers of examples',
+      `export const train = { size: 1, batch: () => ({ inputs: ${column}, labels: { data: new Int32Array(2), shape: [2] } }) };`,
+      /labels of shape \[2\] with 2 values for 1 indices/,
+    ],
+    [
+      'an error',
+      'export const train = { size: 1,\n  batch() {\n    throw new Error("disk on fire"); } };',
+      /train\.batch failed: Error: disk on fire \(.*data-\d+\.ts:3:\d+\)/,
+    ],
   ] as const) {
     it(`are refused for ${name}`, async () => {
       await assert.rejects(loadData(write(text)), (error: unknown) => {

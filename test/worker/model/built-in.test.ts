@@ -6,7 +6,11 @@ import { describeModel } from '../../../worker/model/describe-model.ts';
 import { loadModel } from '../../../worker/model/load-model.ts';
 import type { ParameterSpec } from '../../../shared/layout/model-description.ts';
 
-async function parametersOf(name: string, inputShape: readonly number[], classes = 10): Promise<readonly ParameterSpec[]> {
+async function parametersOf(
+  name: string,
+  inputShape: readonly number[],
+  classes = 10,
+): Promise<readonly ParameterSpec[]> {
   const { model } = await loadModel(tf, name, 1, { inputShape, classes });
   return describeModel(model, { trainExamples: 1, testExamples: 0, notes: [] }).parameters;
 }

@@ -59,11 +59,17 @@ describe('loadModel', () => {
   });
 
   it('names a missing module', async () => {
-    assert.match((await failure(load(`${folder.path}/none.ts`))).message, /no model module at .*none\.ts: check the path/);
+    assert.match(
+      (await failure(load(`${folder.path}/none.ts`))).message,
+      /no model module at .*none\.ts: check the path/,
+    );
   });
 
   it("shows what the module's top level threw, and where in the user's file", async () => {
-    const path = folder.write('throws.ts', 'interface A {\n  readonly a: number;\n}\nthrow new RangeError("bad luck");\nexport {};');
+    const path = folder.write(
+      'throws.ts',
+      'interface A {\n  readonly a: number;\n}\nthrow new RangeError("bad luck");\nexport {};',
+    );
     const { message, data } = await failure(load(path));
     assert.match(message, /RangeError: bad luck/);
     assert.match(String(data['frame']), /throws\.ts:4/);
@@ -78,7 +84,7 @@ describe('loadModel', () => {
     assert.match(message, /model\(tf\) failed: Error: no layers today \(.*fails\.ts:5:\d+\)/);
   });
 
-  it("shows a syntax error with its file", async () => {
+  it('shows a syntax error with its file', async () => {
     const { message } = await failure(load(folder.write('syntax.ts', 'export function model( {')));
     assert.match(message, /cannot be loaded: .*syntax\.ts/s);
   });
@@ -96,7 +102,11 @@ describe('loadModel', () => {
     ['a layer', 'tf.layers.dense({ units: 1 })', /returns a Dense, not/],
     ['a foreign model', '({ layers: [], trainableWeights: [] })', /another copy of TensorFlow\.js/],
     ['a model without layers', 'tf.sequential()', /no input shape/],
-    ['a first layer without shape', 'tf.sequential({ layers: [tf.layers.dense({ units: 1 })] })', /must get an `inputShape`/],
+    [
+      'a first layer without shape',
+      'tf.sequential({ layers: [tf.layers.dense({ units: 1 })] })',
+      /must get an `inputShape`/,
+    ],
   ] as const) {
     it(`refuses ${name}`, async () => {
       const path = folder.write(`${name.replaceAll(' ', '-')}.ts`, `export const model = (tf: any) => ${returned};`);

@@ -67,12 +67,10 @@ describe('Engine', () => {
     const { loss, examples, gradient, stateDelta } = await engine.gradient(1, 0);
     assert.ok(Math.abs(loss - (golden.losses[0] as number)) < 1e-6, `${loss}`);
     assert.deepEqual([examples, gradient.length, stateDelta.length], [32, 20 * 16 + 16 + 16 * 4 + 4, 0]);
-    assert.deepEqual(engine.description.parameters.map(({ name }) => name), [
-      'dense_1/kernel',
-      'dense_1/bias',
-      'dense_2/kernel',
-      'dense_2/bias',
-    ]);
+    assert.deepEqual(
+      engine.description.parameters.map(({ name }) => name),
+      ['dense_1/kernel', 'dense_1/bias', 'dense_2/kernel', 'dense_2/bias'],
+    );
   });
 
   it('computes the gradient that finite differences give', async () => {
@@ -135,7 +133,10 @@ describe('Engine', () => {
       // Back to all: what was dead starts from what it is given.
       engine.setMask(null);
       engine.setWeights(weights.slice(), new Float32Array(0));
-      assert.deepEqual((await engine.gradient(2, 0)).gradient, (await (await create(engineConfig())).gradient(2, 0)).gradient);
+      assert.deepEqual(
+        (await engine.gradient(2, 0)).gradient,
+        (await (await create(engineConfig())).gradient(2, 0)).gradient,
+      );
     });
   }
 
@@ -155,7 +156,10 @@ describe('Engine', () => {
 
   it('refuses weights of another mask', async () => {
     const engine = await create(engineConfig());
-    assert.throws(() => engine.setWeights(new Float32Array(3), new Float32Array(0)), /3 packed weights for 404 survivors/);
+    assert.throws(
+      () => engine.setWeights(new Float32Array(3), new Float32Array(0)),
+      /3 packed weights for 404 survivors/,
+    );
     assert.throws(() => engine.setMask(new Uint8Array(3)), /a mask of 3 bytes for 404 parameters/);
   });
 
@@ -164,7 +168,10 @@ describe('Engine', () => {
     const at = async (step: number, slice: number, seed = 1): Promise<number> => {
       const engine = await create(engineConfig({ model: BN, seed, data }, 2));
       const random = Math.random;
-      engine.setWeights(new Float32Array(engine.initialWeights().length).map((_, i) => ((i % 7) - 3) / 4), engine.initialState());
+      engine.setWeights(
+        new Float32Array(engine.initialWeights().length).map((_, i) => ((i % 7) - 3) / 4),
+        engine.initialState(),
+      );
       const { loss } = await engine.gradient(step, slice);
       assert.equal(Math.random, random);
       return loss;
@@ -176,17 +183,23 @@ describe('Engine', () => {
     assert.notEqual(await at(1, 0, 2), first);
     // Whatever was drawn before
     const engine = await create(engineConfig({ model: BN, data }, 2));
-    engine.setWeights(new Float32Array(engine.initialWeights().length).map((_, i) => ((i % 7) - 3) / 4), engine.initialState());
+    engine.setWeights(
+      new Float32Array(engine.initialWeights().length).map((_, i) => ((i % 7) - 3) / 4),
+      engine.initialState(),
+    );
     await engine.gradient(2, 1);
     assert.equal((await engine.gradient(1, 0)).loss, first);
   });
 
   it('returns what a slice does to the moving averages, each slice from the same start', async () => {
     const engine = await create(engineConfig({ model: BN }, 2));
-    assert.deepEqual(engine.description.states.map(({ name, shape }) => [name, ...shape]), [
-      ['batch_normalization_1/moving_mean', 16],
-      ['batch_normalization_1/moving_variance', 16],
-    ]);
+    assert.deepEqual(
+      engine.description.states.map(({ name, shape }) => [name, ...shape]),
+      [
+        ['batch_normalization_1/moving_mean', 16],
+        ['batch_normalization_1/moving_variance', 16],
+      ],
+    );
     const state = engine.initialState();
     assert.deepEqual([...state], [...new Array<number>(16).fill(0), ...new Array<number>(16).fill(1)]);
     const first = await engine.gradient(1, 0);
@@ -201,7 +214,8 @@ describe('Engine', () => {
     const kernel = engine.initialWeights();
     const expected = new Float32Array(16).map((_, unit) => {
       let sum = 0;
-      for (let i = 0; i < 16; i++) for (let f = 0; f < 20; f++) sum += (inputs[i * 20 + f] as number) * (kernel[f * 16 + unit] as number);
+      for (let i = 0; i < 16; i++)
+        for (let f = 0; f < 20; f++) sum += (inputs[i * 20 + f] as number) * (kernel[f * 16 + unit] as number);
       return (sum / 16) * 0.1;
     });
     assertClose(first.stateDelta.slice(0, 16), expected);
@@ -210,7 +224,10 @@ describe('Engine', () => {
     const other = state.map((value) => value + 1);
     engine.setWeights(kernel, other);
     const moved = await engine.gradient(1, 0);
-    assertClose(moved.stateDelta.slice(0, 16), expected.map((value) => value - 0.1));
+    assertClose(
+      moved.stateDelta.slice(0, 16),
+      expected.map((value) => value - 0.1),
+    );
   });
 
   it('evaluates the weights that were kept, without draws, beside training', async () => {
@@ -318,7 +335,10 @@ describe('Engine', () => {
   });
 
   it("uses the user's loss, and counts no answers where labels are no classes", async () => {
-    const csv = folder.write('line.csv', ['x,y', ...Array.from({ length: 32 }, (_, i) => `${i / 32},${(2 * i) / 32 + 1}`)].join('\n'));
+    const csv = folder.write(
+      'line.csv',
+      ['x,y', ...Array.from({ length: 32 }, (_, i) => `${i / 32},${(2 * i) / 32 + 1}`)].join('\n'),
+    );
     const source = { csv: { train: csv, test: csv, label: -1, header: true, labels: 'numbers' as const } };
     const engine = await withModel(
       `export const model = (tf: any) => tf.sequential({ layers: [tf.layers.dense({ units: 1, inputShape: [1] })] });
@@ -371,11 +391,31 @@ describe('Engine', () => {
   const dense = (units: number, inputs: number): string =>
     `export const model = (tf: any) => tf.sequential({ layers: [tf.layers.dense({ units: ${units}, inputShape: [${inputs}] })] });`;
   for (const [name, body, code, said] of [
-    ['another input shape', dense(4, 21), 'DATA', /takes inputs of shape \[21\], the examples of .*golden-data\.ts have shape \[20\]/],
-    ['too few outputs', dense(3, 20), 'DATA', /label 3 is out of range: .* has 4 classes, the model of .* has 3 outputs/],
+    [
+      'another input shape',
+      dense(4, 21),
+      'DATA',
+      /takes inputs of shape \[21\], the examples of .*golden-data\.ts have shape \[20\]/,
+    ],
+    [
+      'too few outputs',
+      dense(3, 20),
+      'DATA',
+      /label 3 is out of range: .* has 4 classes, the model of .* has 3 outputs/,
+    ],
     ['one output', dense(1, 20), 'MODEL', /has 1 output unit: give it one a class/],
-    ['an output of other rank', `export const model = (tf: any) => tf.sequential({ layers: [tf.layers.reshape({ targetShape: [5, 4], inputShape: [20] }), tf.layers.dense({ units: 4 })] });`, 'MODEL', /needs one output of shape \[classes\], .* has \[5, 4\]/],
-    ['nothing to train', `export const model = (tf: any) => tf.sequential({ layers: [tf.layers.activation({ activation: 'relu', inputShape: [20] })] });`, 'MODEL', /no trainable weights/],
+    [
+      'an output of other rank',
+      `export const model = (tf: any) => tf.sequential({ layers: [tf.layers.reshape({ targetShape: [5, 4], inputShape: [20] }), tf.layers.dense({ units: 4 })] });`,
+      'MODEL',
+      /needs one output of shape \[classes\], .* has \[5, 4\]/,
+    ],
+    [
+      'nothing to train',
+      `export const model = (tf: any) => tf.sequential({ layers: [tf.layers.activation({ activation: 'relu', inputShape: [20] })] });`,
+      'MODEL',
+      /no trainable weights/,
+    ],
   ] as const) {
     it(`refuses a model with ${name}`, async () => {
       await assert.rejects(withModel(body), (error: unknown) => {
@@ -390,8 +430,13 @@ describe('Engine', () => {
   it("shows an error in the user's loss, and a loss that is no scalar", async () => {
     tapeFailed = true;
     const failing = await withModel(`${dense(4, 20)}\nexport function loss() {\n  throw new Error('no loss'); }`);
-    await assert.rejects(failing.gradient(1, 0), /\[MODEL\] loss\(tf, labels, outputs\) failed: Error: no loss \(.*\.ts:3:\d+\)/);
-    const wide = await withModel(`${dense(4, 20)}\nexport const loss = (tf: any, labels: any, outputs: any) => outputs;`);
+    await assert.rejects(
+      failing.gradient(1, 0),
+      /\[MODEL\] loss\(tf, labels, outputs\) failed: Error: no loss \(.*\.ts:3:\d+\)/,
+    );
+    const wide = await withModel(
+      `${dense(4, 20)}\nexport const loss = (tf: any, labels: any, outputs: any) => outputs;`,
+    );
     await assert.rejects(wide.gradient(1, 0), /returns a tensor of shape \[32, 4\]: it must return a scalar/);
   });
 
