@@ -51,7 +51,8 @@ export class RunProgress {
   #recent: CompletedStep[] = [];
   /** Completed steps whose mask commit is still to come. */
   #held: { step: CompletedStep; isUpdate: boolean }[] = [];
-  #committedStep = -1;
+  /** Mask epochs by the step that began them, oldest first; what recorded steps still need. */
+  #epochs: { readonly step: number; readonly epoch: number; readonly sparsity: number }[];
   #stepsComputed = 0;
   readonly #slicesByWorker = new Map<number, number>();
   readonly #bytes = { pushed: 0, pulled: 0, masks: 0 };
@@ -62,9 +63,9 @@ export class RunProgress {
     const { restored } = options;
     this.#step = restored?.clock ?? 0;
     this.#newestClock = this.#step;
-    this.#committedStep = restored ? restored.clock : -1;
     this.#sparsity = restored?.sparsity ?? 0;
     this.#maskEpoch = restored?.maskEpoch ?? 0;
+    this.#epochs = [{ step: restored?.clock ?? -1, epoch: this.#maskEpoch, sparsity: this.#sparsity }];
     if (restored) {
       this.#lastCheckpoint = { step: restored.clock, at: restored.writtenAt };
       if (restored.testAccuracy !== null) this.#evaluation = { clock: restored.clock, accuracy: restored.testAccuracy, loss: NaN };
@@ -126,9 +127,9 @@ export class RunProgress {
   }
 
   maskCommitted(record: CommittedUpdate): void {
-    this.#committedStep = record.step;
     this.#maskEpoch = record.maskEpoch;
     this.#sparsity = record.sparsity;
+    this.#epochs.push({ step: record.step, epoch: record.maskEpoch, sparsity: record.sparsity });
     this.#flush();
   }
 
@@ -210,8 +211,11 @@ export class RunProgress {
 
   #flush(): void {
     const records: StepMetrics[] = [];
-    for (let next = this.#held[0]; next; next = this.#held[0]) {
-      if (next.isUpdate && this.#committedStep < next.step.step) break;
+    for (let held = this.#held[0]; held; held = this.#held[0]) {
+      const next = held;
+      const inForce = this.#epochs.findLast(({ step }) => step <= next.step.step);
+      if (!inForce || (next.isUpdate && inForce.step < next.step.step)) break;
+      this.#epochs = this.#epochs.filter(({ step }) => step >= inForce.step);
       this.#held.shift();
       const { step } = next;
       this.#step = step.step;
@@ -226,8 +230,8 @@ export class RunProgress {
       records.push({
         step: step.step,
         loss: step.loss,
-        sparsity: this.#sparsity,
-        maskEpoch: this.#maskEpoch,
+        sparsity: inForce.sparsity,
+        maskEpoch: inForce.epoch,
         seconds: step.seconds,
         bytesPushed: step.bytesPushed,
         bytesPulled: step.bytesPulled,

@@ -1,10 +1,21 @@
+import { createRequire } from 'node:module';
+import { pathToFileURL } from 'node:url';
 import { type MessagePort, type TransferListItem, Worker } from 'node:worker_threads';
 import { type ErrorCode, WhittleError } from '../errors.ts';
 
-/** A worker thread has its code beside the caller's, in the same flavour (sources or compiled). */
+/**
+ * Starts the worker thread whose code lies beside the caller's, compiled or as source. A TypeScript loader's
+ * hooks do not reach worker threads, so from sources the thread registers its own first.
+ */
 export function startThread(callerUrl: string, name: string, workerData: unknown): Worker {
-  const extension = callerUrl.endsWith('.ts') ? '.ts' : '.js';
-  return new Worker(new URL(`./${name}${extension}`, callerUrl), { workerData });
+  if (!callerUrl.endsWith('.ts')) return new Worker(new URL(`./${name}.js`, callerUrl), { workerData });
+  const code = new URL(`./${name}.ts`, callerUrl).href;
+  const tsx = pathToFileURL(createRequire(callerUrl).resolve('tsx/package.json'));
+  const bootstrap = ['dist/cjs/api/index.mjs', 'dist/esm/api/index.mjs']
+    .map((path) => `(await import(${JSON.stringify(new URL(path, tsx).href)})).register();`)
+    .concat(`await import(${JSON.stringify(code)});`)
+    .join(' ');
+  return new Worker(`(async () => { ${bootstrap} })()`, { eval: true, workerData });
 }
 
 interface Call {

@@ -2,9 +2,8 @@
 import type { RunConfig } from '../../shared/config/types.ts';
 import type { WhittleError } from '../../shared/errors.ts';
 import type { ModelDescription } from '../../shared/layout/model-description.ts';
-import { ThreadCaller } from '../../shared/rpc/thread-calls.ts';
+import { startThread, ThreadCaller } from '../../shared/rpc/thread-calls.ts';
 import type { ChunkResult, SliceResult } from './engine.ts';
-import { startThread } from './start-thread.ts';
 
 interface Created {
   readonly description: ModelDescription;
