@@ -4,7 +4,15 @@ export { resume, type ResumeOptions } from './deploy/launchers/resume.ts';
 export type { RunHooks } from './deploy/launchers/execute.ts';
 export type { LaunchedRun, Launcher, LaunchPlan, RoleExit, RoleLoss, RunEnd } from './deploy/launchers/launcher.ts';
 export type { RunConfig, SparsityRule, SparsitySchedule } from './shared/config/types.ts';
-export type { LayerResult, MemberStatus, RunFailure, RunResult, RunState, RunStatus, StepMetrics } from './shared/telemetry/run-status.ts';
+export type {
+  LayerResult,
+  MemberStatus,
+  RunFailure,
+  RunResult,
+  RunState,
+  RunStatus,
+  StepMetrics,
+} from './shared/telemetry/run-status.ts';
 export { ERROR_CODES, type ErrorCode, WhittleError } from './shared/errors.ts';
 export { isUpdateStep, scheduleValue, sparsityAt, updateSteps } from './shared/sparsity/schedule.ts';
 export { removedCount } from './shared/sparsity/allocation/removed-count.ts';

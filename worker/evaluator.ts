@@ -9,11 +9,7 @@ export class Evaluator {
   readonly #kept = new Set<number>();
   readonly #asked = new Map<number, readonly number[]>();
 
-  constructor(
-    compute: ComputeClient,
-    report: (done: EvaluationDone) => void,
-    onFailure: (reason: unknown) => void,
-  ) {
+  constructor(compute: ComputeClient, report: (done: EvaluationDone) => void, onFailure: (reason: unknown) => void) {
     this.#compute = compute;
     this.#report = report;
     this.#onFailure = onFailure;
@@ -39,10 +35,12 @@ export class Evaluator {
   #run(clock: number, chunks: readonly number[]): void {
     this.#asked.delete(clock);
     for (const chunk of chunks) {
-      this.#compute.evaluateChunk(clock, chunk).then(
-        ({ correct, lossSum, examples }) => this.#report({ clock, chunk, correct: correct ?? -1, lossSum, examples }),
-        this.#onFailure,
-      );
+      this.#compute
+        .evaluateChunk(clock, chunk)
+        .then(
+          ({ correct, lossSum, examples }) => this.#report({ clock, chunk, correct: correct ?? -1, lossSum, examples }),
+          this.#onFailure,
+        );
     }
   }
 }

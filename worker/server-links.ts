@@ -150,7 +150,10 @@ export class ServerLinks {
         return;
       case 'REFUSED':
         this.#onFailure(
-          new WhittleError('PROTOCOL', `server[${server}] refused slice ${header.slice} of step ${header.clock}: ${header.reason}`),
+          new WhittleError(
+            'PROTOCOL',
+            `server[${server}] refused slice ${header.slice} of step ${header.clock}: ${header.reason}`,
+          ),
         );
         return;
       default:

@@ -20,7 +20,12 @@ interface OptionBase {
 /** An option. Its key `runId` becomes `--run-id`; `label` names the value in help. */
 export type OptionDefinition =
   | (OptionBase & { readonly type: 'boolean' })
-  | (OptionBase & { readonly type: 'string'; readonly label?: string; readonly default?: string; readonly choices?: readonly string[] })
+  | (OptionBase & {
+      readonly type: 'string';
+      readonly label?: string;
+      readonly default?: string;
+      readonly choices?: readonly string[];
+    })
   /** May be given several times. */
   | (OptionBase & { readonly type: 'strings'; readonly label?: string })
   | (OptionBase & {
@@ -46,7 +51,10 @@ type OptionValue<O extends OptionDefinition> = O['type'] extends 'boolean'
       : Scalar<O, number>;
 
 /** What a handler gets. */
-export interface Context<A extends ArgumentDefinitions = ArgumentDefinitions, O extends OptionDefinitions = OptionDefinitions> {
+export interface Context<
+  A extends ArgumentDefinitions = ArgumentDefinitions,
+  O extends OptionDefinitions = OptionDefinitions,
+> {
   readonly arguments: { readonly [K in keyof A]: ArgumentValue<A[K]> };
   readonly options: { readonly [K in keyof O]: OptionValue<O[K]> };
   /** True under `--json`: stdout then carries JSON only. */
@@ -97,7 +105,7 @@ export function defineCommand<
     options: definition.options ?? {},
     examples: definition.examples,
     // The program builds the context from these same definitions, so the types hold.
-    handler: definition.handler as Command['handler'],
+    handler: definition.handler,
   };
 }
 

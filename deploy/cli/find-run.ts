@@ -12,7 +12,10 @@ export async function findRun(run: string | undefined, runsDirectory: string): P
   if (run !== undefined) return RunDirectory.resolve(runsDirectory, run);
   const [newest] = await RunDirectory.list(runsDirectory);
   if (newest !== undefined) return newest;
-  throw new WhittleError('RUN_UNKNOWN', `${resolve(runsDirectory)} holds no runs; start one with \`whittle launch run.yaml\`, or name another folder with --runs-dir`);
+  throw new WhittleError(
+    'RUN_UNKNOWN',
+    `${resolve(runsDirectory)} holds no runs; start one with \`whittle launch run.yaml\`, or name another folder with --runs-dir`,
+  );
 }
 
 export interface FoundCheckpoint {
@@ -27,7 +30,11 @@ export interface FoundCheckpoint {
  */
 export async function findCheckpoint(
   runOrCheckpoint: string,
-  options: { readonly runsDirectory: string; readonly step: number | undefined; readonly warn: (message: string) => void },
+  options: {
+    readonly runsDirectory: string;
+    readonly step: number | undefined;
+    readonly warn: (message: string) => void;
+  },
 ): Promise<FoundCheckpoint> {
   const folder = resolve(runOrCheckpoint);
   const isCheckpoint = await stat(join(folder, MANIFEST_FILE)).then(
@@ -41,5 +48,7 @@ export async function findCheckpoint(
   const found = await store.newestUsable(step === undefined ? {} : { atOrBelow: step }, options.warn);
   if (found !== null) return found;
   const before = step === undefined ? '' : ` of step ${step} or before`;
-  throw new WhittleError('CHECKPOINT', `${store.folder} holds no usable checkpoint${before}`, { data: { folder: store.folder } });
+  throw new WhittleError('CHECKPOINT', `${store.folder} holds no usable checkpoint${before}`, {
+    data: { folder: store.folder },
+  });
 }

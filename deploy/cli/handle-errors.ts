@@ -1,4 +1,4 @@
-import { CommanderError } from 'commander';
+import type { CommanderError } from 'commander';
 import { WhittleError } from '../../shared/errors.ts';
 import { paint, wantsColor, type Streams } from './output.ts';
 
@@ -7,7 +7,9 @@ export function reportError(reason: unknown, streams: Streams, json: boolean): n
   const error = WhittleError.from(reason);
   if (json) {
     const body = { error: { code: error.code, message: error.rawMessage, data: error.data } };
-    streams.stdout.write(`${JSON.stringify(body, (_, value: unknown) => (typeof value === 'bigint' ? Number(value) : value))}\n`);
+    streams.stdout.write(
+      `${JSON.stringify(body, (_, value: unknown) => (typeof value === 'bigint' ? Number(value) : value))}\n`,
+    );
   }
   const color = wantsColor(streams.stderr.isTTY === true, streams.env);
   streams.stderr.write(`${paint(color, 'red', 'error:')} ${error.message}\n${stackOf(error)}`);
@@ -26,7 +28,10 @@ function stackOf(error: WhittleError): string {
 /** Commander's own errors in this project's form; help and version are no errors and give null. */
 export function usageError(error: CommanderError, command: string | undefined): WhittleError | null {
   if (error.exitCode === 0 || error.code === 'commander.help') return null;
-  const message = error.message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' ').replace(/\.$/, '');
+  const message = error.message
+    .replace(/^error: /, '')
+    .replace(/\s*\n\s*/g, ' ')
+    .replace(/\.$/, '');
   const help = command === undefined ? 'whittle --help' : `whittle ${command} --help`;
   return new WhittleError('USAGE', `${message}; see \`${help}\``, { data: { reason: error.code } });
 }

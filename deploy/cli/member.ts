@@ -20,7 +20,14 @@ export const memberOptions = {
   runDir: { type: 'string', label: 'DIR', description: 'run directory, on storage that all roles share' },
   rank: { type: 'integer', label: 'N', min: 0, description: 'rank to take; default: the scheduler gives one' },
   host: { type: 'string', label: 'ADDRESS', default: '127.0.0.1', description: 'address to listen on' },
-  port: { type: 'integer', label: 'PORT', default: 0, min: 0, max: 65535, description: 'port to listen on; 0 takes a free one' },
+  port: {
+    type: 'integer',
+    label: 'PORT',
+    default: 0,
+    min: 0,
+    max: 65535,
+    description: 'port to listen on; 0 takes a free one',
+  },
 } as const satisfies OptionDefinitions;
 
 export interface ParsedMemberOptions {
@@ -38,11 +45,19 @@ export async function runMember(
   run: (options: MemberOptions) => Promise<number>,
 ): Promise<number> {
   const scheduler = required(options.scheduler, '--scheduler');
-  if (!/^.+:\d{1,5}$/.test(scheduler)) throw new WhittleError('USAGE', `--scheduler is "${scheduler}"; give HOST:PORT, such as 127.0.0.1:7000`);
+  if (!/^.+:\d{1,5}$/.test(scheduler))
+    throw new WhittleError('USAGE', `--scheduler is "${scheduler}"; give HOST:PORT, such as 127.0.0.1:7000`);
   const runDirectory = resolve(required(options.runDir, '--run-dir'));
   const role = roleSignal({ signal, scheduler });
   try {
-    return await run({ scheduler, rank: options.rank ?? null, host: options.host, port: options.port, runDirectory, signal: role.signal });
+    return await run({
+      scheduler,
+      rank: options.rank ?? null,
+      host: options.host,
+      port: options.port,
+      runDirectory,
+      signal: role.signal,
+    });
   } finally {
     role.dispose();
   }

@@ -51,7 +51,7 @@ export function wantsColor(isTTY: boolean, env: Streams['env']): boolean {
 
 export function paint(color: boolean, style: Style | readonly Style[], text: string): string {
   if (!color) return text;
-  return [style].flat().reduce((inner: string, each) => styleText(each as Style, inner, { validateStream: false }), text);
+  return [style].flat().reduce((inner: string, each) => styleText(each, inner, { validateStream: false }), text);
 }
 
 function withNewline(text: string): string {

@@ -84,7 +84,8 @@ function toOption(key: string, definition: OptionDefinition): Option {
   option.hideHelp(definition.hidden === true);
   if ('default' in definition) option.default(definition.default);
   if (definition.type === 'string' && definition.choices !== undefined) option.choices(definition.choices);
-  if (definition.type === 'strings') option.argParser((value, all: readonly string[] | undefined) => [...(all ?? []), value]);
+  if (definition.type === 'strings')
+    option.argParser((value, all: readonly string[] | undefined) => [...(all ?? []), value]);
   if (definition.type === 'integer' || definition.type === 'number') {
     option.argParser((value) => parseNumber(value, definition.type === 'integer', definition.min, definition.max));
   }

@@ -69,7 +69,8 @@ export class Progress {
 export function statusLine(status: RunStatus): string {
   const parts = [`step ${String(status.step).padStart(String(status.totalSteps).length)}/${status.totalSteps}`];
   if (status.loss !== null) parts.push(`loss ${status.loss.toFixed(4)}`);
-  if (status.testAccuracy !== null) parts.push(`accuracy ${formatPercent(status.testAccuracy)} at ${status.evaluatedAt ?? status.step}`);
+  if (status.testAccuracy !== null)
+    parts.push(`accuracy ${formatPercent(status.testAccuracy)} at ${status.evaluatedAt ?? status.step}`);
   if (status.targetSparsity > 0 || status.sparsity > 0) {
     const actual = formatPercent(status.sparsity);
     const target = formatPercent(status.targetSparsity);
@@ -77,7 +78,8 @@ export function statusLine(status: RunStatus): string {
   }
   if (status.examplesPerSecond > 0) parts.push(`${Math.round(status.examplesPerSecond)} examples/s`);
   if (status.bytesPerStep > 0) parts.push(`${formatBytes(status.bytesPerStep)}/step`);
-  if (status.secondsLeft !== null && status.state === 'RUNNING') parts.push(`${formatDuration(status.secondsLeft)} left`);
+  if (status.secondsLeft !== null && status.state === 'RUNNING')
+    parts.push(`${formatDuration(status.secondsLeft)} left`);
   return parts.join('  ');
 }
 
@@ -91,9 +93,12 @@ export function describeEvents(before: RunStatus, after: RunStatus): string[] {
   if (after.generation !== before.generation && before.step > 0) {
     events.push(`generation ${after.generation}: back to step ${after.step}`);
   }
-  if (after.maskEpoch > before.maskEpoch) events.push(`mask ${after.maskEpoch}: sparsity ${formatPercent(after.sparsity)}`);
+  if (after.maskEpoch > before.maskEpoch)
+    events.push(`mask ${after.maskEpoch}: sparsity ${formatPercent(after.sparsity)}`);
   if (after.evaluatedAt !== null && after.evaluatedAt !== before.evaluatedAt && after.testAccuracy !== null) {
-    events.push(`evaluated step ${after.evaluatedAt}: accuracy ${formatPercent(after.testAccuracy)}${after.testLoss === null ? '' : `, loss ${after.testLoss.toFixed(4)}`}`);
+    events.push(
+      `evaluated step ${after.evaluatedAt}: accuracy ${formatPercent(after.testAccuracy)}${after.testLoss === null ? '' : `, loss ${after.testLoss.toFixed(4)}`}`,
+    );
   }
   if (after.lastCheckpoint !== null && after.lastCheckpoint.step !== before.lastCheckpoint?.step) {
     events.push(`checkpoint of step ${after.lastCheckpoint.step}`);

@@ -23,21 +23,39 @@ export function formatReport(result: RunResult, context: ReportContext | null): 
   const removed = removedElements(result.layers);
   if (context !== null && context.prunable > 0) {
     const scheduled = context.scheduledRemoved;
-    const compared = scheduled === null ? '' : scheduled === removed ? ', exactly as scheduled' : `, scheduled ${formatCount(scheduled)}`;
+    const compared =
+      scheduled === null
+        ? ''
+        : scheduled === removed
+          ? ', exactly as scheduled'
+          : `, scheduled ${formatCount(scheduled)}`;
     rows.push(['removed', `${formatCount(removed)} of ${formatCount(context.prunable)} prunable elements${compared}`]);
   }
   rows.push(['sparsity', formatPercent(result.sparsity)]);
   if (result.testAccuracy !== null) rows.push(['test accuracy', formatPercent(result.testAccuracy)]);
   if (result.loss !== null) rows.push(['training loss', result.loss.toFixed(4)]);
-  rows.push(['wall time', `${formatDuration(result.wallSeconds)}, ${formatCount(result.examplesPerSecond)} examples/s, ${formatCount(result.stepsComputed)} steps computed`]);
+  rows.push([
+    'wall time',
+    `${formatDuration(result.wallSeconds)}, ${formatCount(result.examplesPerSecond)} examples/s, ${formatCount(result.stepsComputed)} steps computed`,
+  ]);
   if (result.resumedFrom !== null) rows.push(['resumed from', `step ${result.resumedFrom}`]);
   rows.push(['slices', formatSlices(result.slicesByWorker)]);
   const { pushed, pulled, masks, control } = result.bytes;
-  rows.push(['bytes', `${formatBytes(pushed)} pushed, ${formatBytes(pulled)} pulled, ${formatBytes(masks)} masks, ${formatBytes(control)} control`]);
+  rows.push([
+    'bytes',
+    `${formatBytes(pushed)} pushed, ${formatBytes(pulled)} pulled, ${formatBytes(masks)} masks, ${formatBytes(control)} control`,
+  ]);
   if (context !== null && context.bytesPerStep !== null && context.bytesPerStep > 0) {
-    rows.push(['bytes a step', `${formatBytes(context.bytesPerStep)} now, ${formatBytes(context.denseBytesPerStep)} dense${formatRatio(context.denseBytesPerStep / context.bytesPerStep)}`]);
+    rows.push([
+      'bytes a step',
+      `${formatBytes(context.bytesPerStep)} now, ${formatBytes(context.denseBytesPerStep)} dense${formatRatio(context.denseBytesPerStep / context.bytesPerStep)}`,
+    ]);
   }
-  for (const [name, digest] of [['weights', result.weightsDigest], ['mask', result.maskDigest], ['state', result.stateDigest]] as const) {
+  for (const [name, digest] of [
+    ['weights', result.weightsDigest],
+    ['mask', result.maskDigest],
+    ['state', result.stateDigest],
+  ] as const) {
     if (digest !== null) rows.push([`${name} digest`, digest]);
   }
   if (context?.checkpoint != null) rows.push(['checkpoint', context.checkpoint]);
@@ -65,11 +83,16 @@ export function formatEnding(result: RunResult): string {
 
 /** `worker[1] failed at step 12: [CODE] message`, then the stack of the role itself where there is one. */
 export function formatFailure(failure: RunFailure): string {
-  const coded = failure.message.startsWith(`[${failure.code}]`) ? failure.message : `[${failure.code}] ${failure.message}`;
+  const coded = failure.message.startsWith(`[${failure.code}]`)
+    ? failure.message
+    : `[${failure.code}] ${failure.message}`;
   const stack = failure.stack.trim();
   // A stack usually begins with the message; shown once is enough.
   const shown = stack.split('\n').filter((line, i) => i > 0 || !line.includes(failure.message));
-  return [`${failure.role}[${failure.rank}] failed at step ${failure.step}: ${coded}`, ...(stack === '' ? [] : shown)].join('\n');
+  return [
+    `${failure.role}[${failure.rank}] failed at step ${failure.step}: ${coded}`,
+    ...(stack === '' ? [] : shown),
+  ].join('\n');
 }
 
 /** Size, survivors, density and zero survivors of each layer, and their totals. */
@@ -109,24 +132,57 @@ export function removedElements(layers: readonly LayerResult[]): number {
 export function formatPlan(plan: RunPlan): string {
   const { min, max } = plan.workers;
   const sizes = [...new Set(plan.sliceExamples)].sort((a, b) => a - b);
-  const epochs = plan.epochs === 0 ? '' : ` (${Number(plan.epochs.toFixed(2))} epochs of ${formatCount(plan.trainExamples)} examples)`;
+  const epochs =
+    plan.epochs === 0
+      ? ''
+      : ` (${Number(plan.epochs.toFixed(2))} epochs of ${formatCount(plan.trainExamples)} examples)`;
   const rows: [string, string][] = [
     ['run', plan.runId],
-    ['model', `${plan.model}, ${formatCount(plan.parameters)} parameters, ${formatCount(plan.prunable)} of them prunable`],
-    ['data', `${plan.data}, ${formatCount(plan.trainExamples)} training and ${formatCount(plan.testExamples)} test examples`],
-    ['roles', `1 scheduler, ${plan.servers} servers, ${min === max ? max : `${min} to ${max}`} workers; ${plan.launcher}, backend ${plan.backend}`],
-    ['steps', `${formatCount(plan.steps)}${epochs}; ${plan.evaluateEvery === 0 ? 'evaluation at the end' : `evaluation every ${plan.evaluateEvery} steps`}`],
+    [
+      'model',
+      `${plan.model}, ${formatCount(plan.parameters)} parameters, ${formatCount(plan.prunable)} of them prunable`,
+    ],
+    [
+      'data',
+      `${plan.data}, ${formatCount(plan.trainExamples)} training and ${formatCount(plan.testExamples)} test examples`,
+    ],
+    [
+      'roles',
+      `1 scheduler, ${plan.servers} servers, ${min === max ? max : `${min} to ${max}`} workers; ${plan.launcher}, backend ${plan.backend}`,
+    ],
+    [
+      'steps',
+      `${formatCount(plan.steps)}${epochs}; ${plan.evaluateEvery === 0 ? 'evaluation at the end' : `evaluation every ${plan.evaluateEvery} steps`}`,
+    ],
     ['batch', `${plan.batchSize} examples in ${plan.sliceExamples.length} slices of ${sizes.join(' or ')}`],
-    ['bytes a step', `${formatBytes(plan.bytesPerStep.dense)} dense, ${formatBytes(plan.bytesPerStep.final)} at final sparsity${formatRatio(plan.bytesPerStep.dense / plan.bytesPerStep.final)}`],
-    ['checkpoints', `${plan.checkpoint.every === 0 ? 'at the end' : `every ${plan.checkpoint.every} steps`}, newest ${plan.checkpoint.keep} kept`],
+    [
+      'bytes a step',
+      `${formatBytes(plan.bytesPerStep.dense)} dense, ${formatBytes(plan.bytesPerStep.final)} at final sparsity${formatRatio(plan.bytesPerStep.dense / plan.bytesPerStep.final)}`,
+    ],
+    [
+      'checkpoints',
+      `${plan.checkpoint.every === 0 ? 'at the end' : `every ${plan.checkpoint.every} steps`}, newest ${plan.checkpoint.keep} kept`,
+    ],
     ['run directory', plan.runDirectory],
     ['watch', `whittle status ${plan.runDirectory} --watch`],
     ['stop', `Ctrl-C, or whittle stop ${plan.runDirectory}`],
     ['resume', `whittle resume ${plan.runDirectory}`],
   ];
   const parameters = formatTable(
-    [{ title: 'parameter' }, { title: 'shape' }, { title: 'layer' }, { title: 'size', align: 'right' }, { title: 'sparsity rule' }],
-    plan.layers.map((each) => [each.name, `[${each.shape.join(', ')}]`, each.kind, formatCount(each.size), each.rules.length === 0 ? undefined : each.rules.join(', ')]),
+    [
+      { title: 'parameter' },
+      { title: 'shape' },
+      { title: 'layer' },
+      { title: 'size', align: 'right' },
+      { title: 'sparsity rule' },
+    ],
+    plan.layers.map((each) => [
+      each.name,
+      `[${each.shape.join(', ')}]`,
+      each.kind,
+      formatCount(each.size),
+      each.rules.length === 0 ? undefined : each.rules.join(', '),
+    ]),
   );
   const parts = [formatPairs(rows), parameters];
   if (plan.sparsity.length > 0) parts.push(formatSparsity(plan));
@@ -140,9 +196,15 @@ const SHOWN_UPDATES = 12;
 function formatSparsity(plan: RunPlan): string {
   const shown = shortenUpdates(plan.sparsity, SHOWN_UPDATES);
   const rules = plan.sparsity[0]?.targets.length ?? 0;
-  const perRule = rules > 1 ? Array.from({ length: rules }, (_, r) => ({ title: `rule ${r}`, align: 'right' as const })) : [];
+  const perRule =
+    rules > 1 ? Array.from({ length: rules }, (_, r) => ({ title: `rule ${r}`, align: 'right' as const })) : [];
   const table = formatTable(
-    [{ title: 'step', align: 'right' }, ...perRule, { title: 'sparsity', align: 'right' }, { title: 'removed', align: 'right' }],
+    [
+      { title: 'step', align: 'right' },
+      ...perRule,
+      { title: 'sparsity', align: 'right' },
+      { title: 'removed', align: 'right' },
+    ],
     shown.map((each) => [
       each.step,
       ...(rules > 1 ? each.targets.map((target) => formatPercent(target)) : []),
@@ -150,12 +212,16 @@ function formatSparsity(plan: RunPlan): string {
       formatCount(plan.parameters - each.packed),
     ]),
   );
-  return shown.length === plan.sparsity.length ? table : `${table}\n${shown.length} of ${plan.sparsity.length} mask updates; all: whittle schedule`;
+  return shown.length === plan.sparsity.length
+    ? table
+    : `${table}\n${shown.length} of ${plan.sparsity.length} mask updates; all: whittle schedule`;
 }
 
 function formatSlices(slices: RunResult['slicesByWorker']): string {
   const entries = Object.entries(slices);
-  return entries.length === 0 ? 'none' : entries.map(([rank, count]) => `worker[${rank}] ${formatCount(count)}`).join(', ');
+  return entries.length === 0
+    ? 'none'
+    : entries.map(([rank, count]) => `worker[${rank}] ${formatCount(count)}`).join(', ');
 }
 
 function formatRatio(ratio: number): string {

@@ -20,7 +20,13 @@ export const runsOption = {
 /** Options that `launch` and `resume` share. */
 export const startOptions = {
   runsDir: runsOption,
-  on: { type: 'string', label: 'launcher', default: 'local', choices: Object.keys(LAUNCHERS), description: 'where the processes run' },
+  on: {
+    type: 'string',
+    label: 'launcher',
+    default: 'local',
+    choices: Object.keys(LAUNCHERS),
+    description: 'where the processes run',
+  },
   dryRun: { type: 'boolean', description: 'print the plan and start nothing' },
   detach: { type: 'boolean', description: 'return as soon as the run has started; it goes on in the background' },
 } as const satisfies OptionDefinitions;
@@ -29,13 +35,15 @@ export const startOptions = {
 export async function runInForeground(prepared: PreparedRun, output: Output, signal: AbortSignal): Promise<number> {
   const progress = new Progress(progressStream(output));
   let last: RunStatus | null = null;
-  const onAbort = (): void => progress.line('stopping: the run writes a checkpoint first; Ctrl-C again kills it at once');
+  const onAbort = (): void =>
+    progress.line('stopping: the run writes a checkpoint first; Ctrl-C again kills it at once');
   signal.addEventListener('abort', onAbort, { once: true });
   let result: RunResult;
   try {
     result = await executeRun(prepared.launcher, prepared.launchPlan, {
       signal,
-      onStarted: (run) => progress.line(`started ${run.processes.length} processes, scheduler at ${run.schedulerAddress}`),
+      onStarted: (run) =>
+        progress.line(`started ${run.processes.length} processes, scheduler at ${run.schedulerAddress}`),
       onStatus: (status) => {
         last = status;
         progress.update(status);
@@ -61,18 +69,25 @@ export async function runInBackground(prepared: PreparedRun, output: Output): Pr
   const { runId, runDirectory } = prepared.launchPlan;
   const started = await startInBackground({ launcher: prepared.launcher.name, plan: prepared.launchPlan });
   const { pid, schedulerAddress, processes } = started;
-  output.result({ runId, runDirectory, state: 'PENDING', supervisor: pid, scheduler: schedulerAddress, processes }, () =>
-    [
-      `run ${runId} goes on in the background (supervisor ${pid}, scheduler at ${schedulerAddress})`,
-      `follow it with: whittle status ${runDirectory} --watch`,
-      `stop it with:   whittle stop ${runDirectory}`,
-    ].join('\n'),
+  output.result(
+    { runId, runDirectory, state: 'PENDING', supervisor: pid, scheduler: schedulerAddress, processes },
+    () =>
+      [
+        `run ${runId} goes on in the background (supervisor ${pid}, scheduler at ${schedulerAddress})`,
+        `follow it with: whittle status ${runDirectory} --watch`,
+        `stop it with:   whittle stop ${runDirectory}`,
+      ].join('\n'),
   );
   return 0;
 }
 
 /** What the report shows besides the result. */
-export function reportContext(plan: RunPlan, result: RunResult, last: RunStatus | null, checkpoint: string | null): ReportContext {
+export function reportContext(
+  plan: RunPlan,
+  result: RunResult,
+  last: RunStatus | null,
+  checkpoint: string | null,
+): ReportContext {
   const update = plan.sparsity.filter((each) => each.step <= result.step).at(-1);
   return {
     prunable: plan.prunable,

@@ -9,15 +9,24 @@ export function formatStatus(status: RunStatus, now: number): string {
   const rows: [string, string][] = [
     ['run', status.runId],
     ['state', hasEnded(status) || status.activity === '' ? status.state : `${status.state}, ${status.activity}`],
-    ['step', `${status.step} of ${status.totalSteps}${status.totalSteps === 0 ? '' : ` (${formatPercent(status.step / status.totalSteps, 0)})`}`],
+    [
+      'step',
+      `${status.step} of ${status.totalSteps}${status.totalSteps === 0 ? '' : ` (${formatPercent(status.step / status.totalSteps, 0)})`}`,
+    ],
   ];
   if (status.loss !== null) rows.push(['loss', status.loss.toFixed(4)]);
   if (status.testAccuracy !== null) {
     rows.push(['test accuracy', `${formatPercent(status.testAccuracy)} at step ${status.evaluatedAt ?? status.step}`]);
   }
-  rows.push(['sparsity', `${formatPercent(status.sparsity)}, target ${formatPercent(status.targetSparsity)}, mask ${status.maskEpoch}`]);
+  rows.push([
+    'sparsity',
+    `${formatPercent(status.sparsity)}, target ${formatPercent(status.targetSparsity)}, mask ${status.maskEpoch}`,
+  ]);
   if (status.examplesPerSecond > 0) {
-    rows.push(['speed', `${Math.round(status.examplesPerSecond)} examples/s, ${formatBytes(status.bytesPerStep)} a step`]);
+    rows.push([
+      'speed',
+      `${Math.round(status.examplesPerSecond)} examples/s, ${formatBytes(status.bytesPerStep)} a step`,
+    ]);
   }
   if (!hasEnded(status) && status.secondsLeft !== null) rows.push(['time left', formatDuration(status.secondsLeft)]);
   const { lastCheckpoint } = status;

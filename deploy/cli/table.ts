@@ -8,7 +8,10 @@ export interface Column {
  * A table as kubectl prints them: upper-case titles, three spaces between columns, no lines, no trailing
  * blanks. Cells are text; undefined becomes `-`. Colored cells keep their alignment.
  */
-export function formatTable(columns: readonly Column[], rows: readonly (readonly (string | number | undefined)[])[]): string {
+export function formatTable(
+  columns: readonly Column[],
+  rows: readonly (readonly (string | number | undefined)[])[],
+): string {
   const cells = rows.map((row) => columns.map((_, c) => (row[c] === undefined ? '-' : String(row[c]))));
   const titles = columns.map((column) => column.title.toUpperCase());
   const widths = columns.map((_, c) => Math.max(...[titles, ...cells].map((row) => visibleWidth(row[c] ?? ''))));
@@ -27,6 +30,5 @@ export function formatTable(columns: readonly Column[], rows: readonly (readonly
 
 /** Characters a terminal shows: escape sequences count nothing. */
 export function visibleWidth(text: string): number {
-  // eslint-disable-next-line no-control-regex -- this is the escape character of colors
   return text.replace(/\u001b\[[0-9;]*m/g, '').length;
 }

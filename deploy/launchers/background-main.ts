@@ -18,11 +18,18 @@ function report(message: BackgroundReport): void {
 try {
   const result = await executeRun(launcherOf(job.launcher), job.plan, {
     signal: controller.signal,
-    onStarted: ({ schedulerAddress, processes }) => report({ event: 'started', pid: process.pid, schedulerAddress, processes }),
+    onStarted: ({ schedulerAddress, processes }) =>
+      report({ event: 'started', pid: process.pid, schedulerAddress, processes }),
   });
   // A scheduler that failed at once wrote a result instead of listening.
   const failure = result.failure;
-  if (process.connected) report({ event: 'failed', code: 'ROLE_LOST', message: failure?.message ?? `the run ended ${result.state}`, data: { ...failure } });
+  if (process.connected)
+    report({
+      event: 'failed',
+      code: 'ROLE_LOST',
+      message: failure?.message ?? `the run ended ${result.state}`,
+      data: { ...failure },
+    });
   process.stdout.write(`${JSON.stringify(result)}\n`);
   process.exitCode = exitCodeOf(result);
 } catch (reason) {

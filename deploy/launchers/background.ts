@@ -14,8 +14,18 @@ export interface BackgroundJob {
 
 /** What background-main says to whom started it, once. */
 export type BackgroundReport =
-  | { readonly event: 'started'; readonly pid: number; readonly schedulerAddress: string; readonly processes: LaunchedRun['processes'] }
-  | { readonly event: 'failed'; readonly code: ErrorCode; readonly message: string; readonly data: Readonly<Record<string, unknown>> };
+  | {
+      readonly event: 'started';
+      readonly pid: number;
+      readonly schedulerAddress: string;
+      readonly processes: LaunchedRun['processes'];
+    }
+  | {
+      readonly event: 'failed';
+      readonly code: ErrorCode;
+      readonly message: string;
+      readonly data: Readonly<Record<string, unknown>>;
+    };
 
 /**
  * Starts a run under a supervisor of its own that outlives this process and its terminal. Resolves when all roles
@@ -36,9 +46,16 @@ export async function startInBackground(job: BackgroundJob): Promise<Extract<Bac
   try {
     const report = await new Promise<BackgroundReport>((resolve, reject) => {
       child.once('message', (message) => resolve(message as BackgroundReport));
-      child.once('error', (cause) => reject(new WhittleError('ROLE_LOST', `the run's supervisor could not be started: ${cause.message}`, { cause })));
+      child.once('error', (cause) =>
+        reject(new WhittleError('ROLE_LOST', `the run's supervisor could not be started: ${cause.message}`, { cause })),
+      );
       child.once('exit', (code, signal) =>
-        reject(new WhittleError('ROLE_LOST', `the run's supervisor ended (${signal ?? `code ${code ?? 'unknown'}`}) before the run started; see ${outputFile}`)),
+        reject(
+          new WhittleError(
+            'ROLE_LOST',
+            `the run's supervisor ended (${signal ?? `code ${code ?? 'unknown'}`}) before the run started; see ${outputFile}`,
+          ),
+        ),
       );
     });
     if (report.event === 'failed') throw new WhittleError(report.code, report.message, { data: report.data });

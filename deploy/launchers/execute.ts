@@ -4,7 +4,14 @@ import { schedulerClient, unary } from '../../shared/rpc/client.ts';
 import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunFailure, RunResult, RunStatus, StepMetrics } from '../../shared/telemetry/run-status.ts';
 import { followRun } from './follow.ts';
-import { describeExit, type LaunchedRun, type Launcher, type LaunchPlan, type RunEnd, type RoleLoss } from './launcher.ts';
+import {
+  describeExit,
+  type LaunchedRun,
+  type Launcher,
+  type LaunchPlan,
+  type RunEnd,
+  type RoleLoss,
+} from './launcher.ts';
 import { LineTail } from './line-tail.ts';
 
 /** What a caller of `launch` and `resume` may give and hear. Callbacks must return quickly; one that throws ends the run. */
@@ -111,7 +118,12 @@ export async function askToStop(address: string, reason: string): Promise<void> 
 }
 
 /** The result that the scheduler wrote, or one made of what is known where it could not. */
-async function conclude(directory: RunDirectory, plan: LaunchPlan, end: RunEnd, interrupted: boolean): Promise<RunResult> {
+async function conclude(
+  directory: RunDirectory,
+  plan: LaunchPlan,
+  end: RunEnd,
+  interrupted: boolean,
+): Promise<RunResult> {
   const written = await directory.readResult();
   const loss = end.loss;
   if (written !== null) {
@@ -120,7 +132,10 @@ async function conclude(directory: RunDirectory, plan: LaunchPlan, end: RunEnd, 
     if (!isThatLoss || failure === null || loss === null) return written;
     // The scheduler only saw a connection end; the launcher saw why.
     const told = failureOf(loss, failure.step);
-    const result = { ...written, failure: { ...failure, message: `${told.message} (${failure.message})`, stack: told.stack } };
+    const result = {
+      ...written,
+      failure: { ...failure, message: `${told.message} (${failure.message})`, stack: told.stack },
+    };
     await directory.writeResult(result);
     return result;
   }
@@ -128,21 +143,46 @@ async function conclude(directory: RunDirectory, plan: LaunchPlan, end: RunEnd, 
   const step = status?.step ?? 0;
   const failure =
     loss === null
-      ? { role: 'scheduler' as const, rank: 0, code: 'INTERNAL', message: `the scheduler ${describeExit(end.schedulerExit)} and wrote no result`, stack: '', step }
+      ? {
+          role: 'scheduler' as const,
+          rank: 0,
+          code: 'INTERNAL',
+          message: `the scheduler ${describeExit(end.schedulerExit)} and wrote no result`,
+          stack: '',
+          step,
+        }
       : failureOf(loss, step);
   const result = unfinished(plan, status, interrupted ? 'STOPPED' : 'FAILED', interrupted ? null : failure);
   await directory.writeResult(result);
   if (status !== null) {
-    await directory.writeStatus({ ...status, state: result.state, activity: failure.message, secondsLeft: null, failure: result.failure });
+    await directory.writeStatus({
+      ...status,
+      state: result.state,
+      activity: failure.message,
+      secondsLeft: null,
+      failure: result.failure,
+    });
   }
   return result;
 }
 
 function failureOf({ role, rank, exit, output }: RoleLoss, step: number): RunFailure {
-  return { role, rank, code: 'ROLE_LOST', message: `${role}[${rank}] ${describeExit(exit)}`, stack: output.join('\n'), step };
+  return {
+    role,
+    rank,
+    code: 'ROLE_LOST',
+    message: `${role}[${rank}] ${describeExit(exit)}`,
+    stack: output.join('\n'),
+    step,
+  };
 }
 
-function unfinished(plan: LaunchPlan, status: RunStatus | null, state: RunResult['state'], failure: RunFailure | null): RunResult {
+function unfinished(
+  plan: LaunchPlan,
+  status: RunStatus | null,
+  state: RunResult['state'],
+  failure: RunFailure | null,
+): RunResult {
   return {
     runId: plan.runId,
     runDirectory: plan.runDirectory,
@@ -179,8 +219,17 @@ class StepFeed {
   }
 
   /** The scheduler has cut the file back by the time it listens: what is there now is of earlier parts of the run. */
-  static async open(directory: RunDirectory, resumed: boolean, onStep: ((step: StepMetrics) => void) | undefined): Promise<StepFeed> {
-    const size = resumed ? await stat(directory.metrics.path).then((each) => each.size, () => 0) : 0;
+  static async open(
+    directory: RunDirectory,
+    resumed: boolean,
+    onStep: ((step: StepMetrics) => void) | undefined,
+  ): Promise<StepFeed> {
+    const size = resumed
+      ? await stat(directory.metrics.path).then(
+          (each) => each.size,
+          () => 0,
+        )
+      : 0;
     return new StepFeed(new LineTail(directory.metrics.path, size), onStep);
   }
 
@@ -204,5 +253,7 @@ export function exitCodeOf(result: RunResult): number {
 export function errorOf(result: RunResult): WhittleError | null {
   if (result.failure === null) return null;
   const { role, rank, message, stack, step } = result.failure;
-  return new WhittleError('ROLE_LOST', `${role}[${rank}] failed at step ${step}: ${message}`, { data: { ...result.failure, stack } });
+  return new WhittleError('ROLE_LOST', `${role}[${rank}] failed at step ${step}: ${message}`, {
+    data: { ...result.failure, stack },
+  });
 }

@@ -49,7 +49,7 @@ async function watchScheduler({ address, signal, onStatus }: FollowOptions): Pro
           ended ||= hasEnded(status);
           onStatus(status);
         } catch (error) {
-          reject(error as Error);
+          reject(error);
         }
       });
       stream.once('end', resolve);

@@ -3,7 +3,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ERROR_CODES, type ErrorCode, WhittleError } from '../../shared/errors.ts';
 import { isCompiled, packageRoot } from '../../shared/package-root.ts';
 import type { Role } from '../../shared/telemetry/run-status.ts';
-import { describeExit, type LaunchedRun, type Launcher, type LaunchPlan, type RoleLoss, type RunEnd } from './launcher.ts';
+import {
+  describeExit,
+  type LaunchedRun,
+  type Launcher,
+  type LaunchPlan,
+  type RoleLoss,
+  type RunEnd,
+} from './launcher.ts';
 import { lastLines, startRole, type RoleProcess } from './role-process.ts';
 
 /** Milliseconds. */
@@ -42,7 +49,12 @@ export function createLocalLauncher(options: LocalOptions = {}): Launcher {
   return { name: 'local', start: (plan, signal) => start(plan, signal, entry, deadlines) };
 }
 
-async function start(plan: LaunchPlan, signal: AbortSignal, entry: readonly string[], deadlines: LocalDeadlines): Promise<LaunchedRun> {
+async function start(
+  plan: LaunchPlan,
+  signal: AbortSignal,
+  entry: readonly string[],
+  deadlines: LocalDeadlines,
+): Promise<LaunchedRun> {
   const processes: RoleProcess[] = [];
   // A second Ctrl-C, an uncaught error: whatever ends this process ends its roles.
   const killAll = (): void => processes.forEach((each) => each.kill('SIGKILL'));
@@ -64,8 +76,10 @@ async function start(plan: LaunchPlan, signal: AbortSignal, entry: readonly stri
     const scheduler = await spawnRole('scheduler', 0, ['--port', String(plan.port), ...resume]);
     const { address, generation } = await waitForListening(scheduler, deadlines.listening, signal);
     const member = ['--scheduler', address];
-    for (let rank = 0; rank < plan.servers; rank++) await spawnRole('server', rank, [...member, '--rank', String(rank)]);
-    for (let rank = 0; rank < plan.workers; rank++) await spawnRole('worker', rank, [...member, '--rank', String(rank)]);
+    for (let rank = 0; rank < plan.servers; rank++)
+      await spawnRole('server', rank, [...member, '--rank', String(rank)]);
+    for (let rank = 0; rank < plan.workers; rank++)
+      await spawnRole('worker', rank, [...member, '--rank', String(rank)]);
     throwIfInterrupted(signal);
 
     const ended = supervise(scheduler, processes, deadlines).finally(() => process.off('exit', killAll));
@@ -98,9 +112,13 @@ async function waitForListening(
     if (exit !== null) {
       const told = findError(tail);
       if (told !== null) throw told;
-      throw new WhittleError('ROLE_LOST', `scheduler[0] ${describeExit(exit)} before it accepted members${indented(tail)}`, {
-        data: { role: 'scheduler', rank: 0, ...exit, output: tail },
-      });
+      throw new WhittleError(
+        'ROLE_LOST',
+        `scheduler[0] ${describeExit(exit)} before it accepted members${indented(tail)}`,
+        {
+          data: { role: 'scheduler', rank: 0, ...exit, output: tail },
+        },
+      );
     }
     if (Date.now() > end) {
       throw new WhittleError(
@@ -134,15 +152,23 @@ export function findError(lines: readonly string[]): WhittleError | null {
   for (const [i, line] of lines.entries()) {
     const [, code = '', message = ''] = /^error: \[([A-Z_]+)\] (.*)$/.exec(line) ?? [];
     if (!Object.hasOwn(ERROR_CODES, code)) continue;
-    return new WhittleError(code as ErrorCode, message, { data: { role: 'scheduler', rank: 0, stack: lines.slice(i + 1).join('\n') } });
+    return new WhittleError(code as ErrorCode, message, {
+      data: { role: 'scheduler', rank: 0, stack: lines.slice(i + 1).join('\n') },
+    });
   }
   return null;
 }
 
 /** Waits for the run's end and reaps everything. Never rejects. */
-async function supervise(scheduler: RoleProcess, processes: readonly RoleProcess[], deadlines: LocalDeadlines): Promise<RunEnd> {
+async function supervise(
+  scheduler: RoleProcess,
+  processes: readonly RoleProcess[],
+  deadlines: LocalDeadlines,
+): Promise<RunEnd> {
   const members = processes.filter((each) => each !== scheduler);
-  const first = await Promise.race([scheduler, ...members].map(async (each) => ({ process: each, exit: await each.exit })));
+  const first = await Promise.race(
+    [scheduler, ...members].map(async (each) => ({ process: each, exit: await each.exit })),
+  );
   let schedulerEnded = true;
   if (first.process !== scheduler) {
     const clean = first.exit.code === 0;
@@ -150,7 +176,8 @@ async function supervise(scheduler: RoleProcess, processes: readonly RoleProcess
     if (!schedulerEnded) await endAll([scheduler], deadlines.terminate);
   }
   const schedulerExit = await scheduler.exit;
-  if (schedulerEnded && schedulerExit.code === 0) await within(deadlines.leaving, Promise.all(members.map((each) => each.exit)));
+  if (schedulerEnded && schedulerExit.code === 0)
+    await within(deadlines.leaving, Promise.all(members.map((each) => each.exit)));
   else if (schedulerExit.code === 1) await within(deadlines.terminate, Promise.all(members.map((each) => each.exit)));
   await endAll(members, deadlines.terminate);
 
@@ -192,9 +219,15 @@ async function within(milliseconds: number, promise: Promise<unknown>): Promise<
 }
 
 function throwIfInterrupted(signal: AbortSignal): void {
-  if (signal.aborted) throw new WhittleError('INTERRUPTED', 'interrupted while the run was starting; nothing was started that still runs');
+  if (signal.aborted)
+    throw new WhittleError(
+      'INTERRUPTED',
+      'interrupted while the run was starting; nothing was started that still runs',
+    );
 }
 
 function indented(lines: readonly string[]): string {
-  return lines.length === 0 ? '; it printed nothing' : `; its last output:\n${lines.map((line) => `    ${line}`).join('\n')}`;
+  return lines.length === 0
+    ? '; it printed nothing'
+    : `; its last output:\n${lines.map((line) => `    ${line}`).join('\n')}`;
 }

@@ -124,7 +124,10 @@ export function bytesPerStep(config: RunConfig, packed: number): number {
 
 /** Slice i of k holds positions floor(iB/k) .. floor((i+1)B/k)-1 of the global batch. */
 export function sliceExamples(batchSize: number, slices: number): number[] {
-  return Array.from({ length: slices }, (_, i) => Math.floor(((i + 1) * batchSize) / slices) - Math.floor((i * batchSize) / slices));
+  return Array.from(
+    { length: slices },
+    (_, i) => Math.floor(((i + 1) * batchSize) / slices) - Math.floor((i * batchSize) / slices),
+  );
 }
 
 /** At most `count` of the updates, evenly spread, the first and the last among them. */

@@ -34,7 +34,12 @@ export interface ResumeOptions {
 export type PreparedResume =
   /** Nothing is left to do. */
   | { readonly finished: RunResult }
-  | { readonly finished: null; readonly prepared: PreparedRun; readonly from: Manifest; readonly warnings: readonly string[] };
+  | {
+      readonly finished: null;
+      readonly prepared: PreparedRun;
+      readonly from: Manifest;
+      readonly warnings: readonly string[];
+    };
 
 /**
  * Finds what to continue from and checks that the run file, as overridden, still fits it. Nothing is written.
@@ -53,7 +58,11 @@ export async function prepareResume(options: ResumeOptions): Promise<PreparedRes
     ];
     const runFile = loadRunFile(directory.runFile, { set });
     const result = await directory.readResult();
-    if (result?.state === 'SUCCEEDED' && options.step === undefined && (runFile.document.training.steps ?? 0) <= result.step) {
+    if (
+      result?.state === 'SUCCEEDED' &&
+      options.step === undefined &&
+      (runFile.document.training.steps ?? 0) <= result.step
+    ) {
       return { finished: result };
     }
     const warnings: string[] = [];
@@ -69,9 +78,21 @@ export async function prepareResume(options: ResumeOptions): Promise<PreparedRes
     }
     warnings.push(...differences(from.manifest.config, config));
     const { runId, path } = directory;
-    const plan = planRun({ config, description: job.description, runId, runDirectory: path, launcher: launcher.name, notes: job.warnings });
+    const plan = planRun({
+      config,
+      description: job.description,
+      runId,
+      runDirectory: path,
+      launcher: launcher.name,
+      notes: job.warnings,
+    });
     const launchPlan = launchPlanOf(config, runId, path, { folder: from.folder });
-    return { finished: null, prepared: { plan, config, launcher, launchPlan, runsDirectory: '' }, from: from.manifest, warnings };
+    return {
+      finished: null,
+      prepared: { plan, config, launcher, launchPlan, runsDirectory: '' },
+      from: from.manifest,
+      warnings,
+    };
   } finally {
     await lock.release();
   }
@@ -87,15 +108,22 @@ async function findCheckpoint(
   try {
     const pointer = (await coordinator.latest())?.folder ?? null;
     const lineage = await coordinator.lineage();
-    const found = await store.newestUsable({ pointer, lineage, ...(step === undefined ? {} : { atOrBelow: step }) }, warn);
+    const found = await store.newestUsable(
+      { pointer, lineage, ...(step === undefined ? {} : { atOrBelow: step }) },
+      warn,
+    );
     if (found !== null) return found;
   } finally {
     await coordinator.close();
   }
   const wanted = step === undefined ? 'no usable checkpoint' : `no usable checkpoint of step ${step} or before`;
-  throw new WhittleError('CHECKPOINT', `${store.folder} holds ${wanted}; start over with \`whittle launch ${directory.runFile}\``, {
-    data: { folder: store.folder, step: step ?? null },
-  });
+  throw new WhittleError(
+    'CHECKPOINT',
+    `${store.folder} holds ${wanted}; start over with \`whittle launch ${directory.runFile}\``,
+    {
+      data: { folder: store.folder, step: step ?? null },
+    },
+  );
 }
 
 /** Writes the run file as overridden; to be called right before the run goes on. */
@@ -108,7 +136,10 @@ export async function updateRunFile(prepared: PreparedRun): Promise<void> {
  * Continues a run from its newest usable checkpoint and follows it to its end; resolves at once to the result of a
  * run that is finished. See `launch`.
  */
-export async function resume(options: ResumeOptions, hooks: RunHooks & { readonly onWarning?: (message: string) => void } = {}): Promise<RunResult> {
+export async function resume(
+  options: ResumeOptions,
+  hooks: RunHooks & { readonly onWarning?: (message: string) => void } = {},
+): Promise<RunResult> {
   const ready = await prepareResume(options);
   if (ready.finished !== null) return ready.finished;
   for (const warning of ready.warnings) hooks.onWarning?.(warning);
@@ -121,17 +152,25 @@ export function differences(before: RunConfig, now: RunConfig): string[] {
   const told: string[] = [];
   const { cluster: was } = before;
   const { cluster: is } = now;
-  if (was.servers !== is.servers) told.push(`${is.servers} servers instead of ${was.servers}; the digests do not depend on it`);
+  if (was.servers !== is.servers)
+    told.push(`${is.servers} servers instead of ${was.servers}; the digests do not depend on it`);
   if (was.workers.max !== is.workers.max) {
-    told.push(`${is.workers.max} workers instead of ${was.workers.max}, and still ${is.slices} slices; the digests do not depend on it`);
+    told.push(
+      `${is.workers.max} workers instead of ${was.workers.max}, and still ${is.slices} slices; the digests do not depend on it`,
+    );
   }
   const changed = [
-    ...(['seed', 'data', 'consistency', 'sparsity', 'kernels', 'wire'] as const).filter((key) => !isDeepStrictEqual(before[key], now[key])),
+    ...(['seed', 'data', 'consistency', 'sparsity', 'kernels', 'wire'] as const).filter(
+      (key) => !isDeepStrictEqual(before[key], now[key]),
+    ),
     ...(['slices', 'backend'] as const).filter((key) => was[key] !== is[key]).map((key) => `cluster.${key}`),
     ...(['optimizer', 'learningRateSchedule', 'decay', 'clipNorm'] as const)
       .filter((key) => !isDeepStrictEqual(before.training[key], now.training[key]))
       .map((key) => `training.${key}`),
   ];
-  if (changed.length > 0) told.push(`changed since the checkpoint: ${changed.join(', ')}; the digests will differ from those of a run that was never stopped`);
+  if (changed.length > 0)
+    told.push(
+      `changed since the checkpoint: ${changed.join(', ')}; the digests will differ from those of a run that was never stopped`,
+    );
   return told;
 }

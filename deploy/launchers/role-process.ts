@@ -62,7 +62,11 @@ export async function startRole(options: RoleProcessOptions): Promise<RoleProces
   await new Promise<void>((resolve, reject) => {
     child.once('spawn', resolve);
     child.once('error', (cause) => {
-      reject(new WhittleError('ROLE_LOST', `${options.role}[${options.rank}] could not be started: ${cause.message}`, { cause }));
+      reject(
+        new WhittleError('ROLE_LOST', `${options.role}[${options.rank}] could not be started: ${cause.message}`, {
+          cause,
+        }),
+      );
     });
   });
   const pid = child.pid ?? 0;

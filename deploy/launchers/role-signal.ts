@@ -25,7 +25,13 @@ export interface RoleSignalOptions {
  * scheduler are both gone. A role that does not leave in time is ended: nobody else is left to do it.
  */
 export function roleSignal(options: RoleSignalOptions): { readonly signal: AbortSignal; dispose(): void } {
-  const { scheduler, stdin = process.stdin, env = process.env, probe = isListening, exit = (code) => process.exit(code) } = options;
+  const {
+    scheduler,
+    stdin = process.stdin,
+    env = process.env,
+    probe = isListening,
+    exit = (code) => process.exit(code),
+  } = options;
   const orphaned = new AbortController();
   const disposed = new AbortController();
   const signal = AbortSignal.any([options.signal, orphaned.signal]);
@@ -42,7 +48,8 @@ export function roleSignal(options: RoleSignalOptions): { readonly signal: Abort
     while (scheduler !== null && !disposed.signal.aborted && (await probe(scheduler))) {
       await sleep(PROBE_EVERY, undefined, { ref: false, signal: disposed.signal }).catch(() => undefined);
     }
-    if (!disposed.signal.aborted) orphaned.abort(new Error(scheduler === null ? 'the launcher is gone' : 'launcher and scheduler are gone'));
+    if (!disposed.signal.aborted)
+      orphaned.abort(new Error(scheduler === null ? 'the launcher is gone' : 'launcher and scheduler are gone'));
   };
   const onEnd = (): void => void launcherGone();
   const piped = env[LAUNCHER_PIPE] === '1';

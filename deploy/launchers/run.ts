@@ -71,11 +71,20 @@ export async function launch(options: LaunchOptions, hooks: RunHooks = {}): Prom
 export async function status(run: string, options: { readonly runsDirectory?: string } = {}): Promise<RunStatus> {
   const directory = await RunDirectory.resolve(options.runsDirectory ?? DEFAULT_RUNS, run);
   const found = await directory.effectiveStatus();
-  if (found === null) throw new WhittleError('RUN_UNKNOWN', `run ${directory.runId} in ${directory.path} never started: it has no status`);
+  if (found === null)
+    throw new WhittleError(
+      'RUN_UNKNOWN',
+      `run ${directory.runId} in ${directory.path} never started: it has no status`,
+    );
   return found;
 }
 
-export function launchPlanOf(config: RunConfig, runId: string, runDirectory: string, resume: LaunchPlan['resume']): LaunchPlan {
+export function launchPlanOf(
+  config: RunConfig,
+  runId: string,
+  runDirectory: string,
+  resume: LaunchPlan['resume'],
+): LaunchPlan {
   const { servers, workers } = config.cluster;
   return { runId, runDirectory, servers, workers: workers.max, host: '127.0.0.1', port: 0, resume };
 }
@@ -84,7 +93,9 @@ export function launcherOf(on: string | Launcher = 'local'): Launcher {
   if (typeof on !== 'string') return on;
   const create = Object.hasOwn(LAUNCHERS, on) ? LAUNCHERS[on] : undefined;
   if (create === undefined) {
-    throw new WhittleError('USAGE', `no launcher "${on}"; there is ${Object.keys(LAUNCHERS).join(', ')}`, { data: { on } });
+    throw new WhittleError('USAGE', `no launcher "${on}"; there is ${Object.keys(LAUNCHERS).join(', ')}`, {
+      data: { on },
+    });
   }
   return create();
 }

@@ -70,7 +70,12 @@ export async function runServer(options: MemberOptions): Promise<number> {
   try {
     const welcome = await session.welcome;
     role.admitted(welcome.generation);
-    const log = createLogger({ role: 'server', rank: welcome.rank, runId: directory.runId, file: directory.logFile('server', welcome.rank) });
+    const log = createLogger({
+      role: 'server',
+      rank: welcome.rank,
+      runId: directory.runId,
+      file: directory.logFile('server', welcome.rank),
+    });
     log.info({ address: server.address, generation: welcome.generation }, 'admitted');
     server.setServing(true);
     const ended = await Promise.race([session.closed, aborted]);

@@ -181,12 +181,17 @@ export class ParameterServerRole {
       },
     );
     thread.on<{ step: number }>('hold', ({ step }) => report({ hold: { generation: this.#generation, step } }));
-    thread.on<{ step: number; nodes: readonly DyadicNode[] }>('norm', ({ step, nodes }) => this.#shareNorm(step, nodes));
+    thread.on<{ step: number; nodes: readonly DyadicNode[] }>('norm', ({ step, nodes }) =>
+      this.#shareNorm(step, nodes),
+    );
     thread.on<AppliedStep>('stepDone', (step) => (this.#stepOf = step));
-    thread.on<{ clock: number; maskEpoch: number; shard: ShardEntry }>('shardWritten', ({ clock, maskEpoch, shard }) => {
-      this.#reporter.flush();
-      report({ shardWritten: { generation: this.#generation, clock, maskEpoch, shard: JSON.stringify(shard) } });
-    });
+    thread.on<{ clock: number; maskEpoch: number; shard: ShardEntry }>(
+      'shardWritten',
+      ({ clock, maskEpoch, shard }) => {
+        this.#reporter.flush();
+        report({ shardWritten: { generation: this.#generation, clock, maskEpoch, shard: JSON.stringify(shard) } });
+      },
+    );
     thread.on<{ clock: number; code: string; message: string }>('checkpointFailed', (failed) =>
       report({ checkpointFailed: { generation: this.#generation, ...failed } }),
     );

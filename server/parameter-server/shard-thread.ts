@@ -79,7 +79,7 @@ serveThread(port, {
     if (message.restoreFrom) {
       const store = new CheckpointStore(message.runDirectory);
       const manifest: Manifest = await store.read(message.restoreFrom);
-      const snapshot = await store.readRange(manifest, message.start, message.end);
+      const snapshot = await store.readRange(manifest, message.start, message.end, { withState: stateSize > 0 });
       shard.restore(manifest.clock, manifest.maskEpoch, snapshot);
     }
     return { clock: shard.clock, maskEpoch: shard.maskEpoch };
@@ -116,7 +116,7 @@ serveThread(port, {
         accepted = shard.push(push);
       } catch (error) {
         if (!done) consumers.delete(push);
-        reject(error as Error);
+        reject(error);
       }
     });
   },

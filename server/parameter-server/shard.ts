@@ -91,6 +91,8 @@ export class Shard {
   readonly #norms = new Map<number, Map<number, readonly DyadicNode[]>>();
   readonly #cuts = new Set<number>();
   #stopAt: number | null = null;
+  /** Clock of the newest cut: it is taken once, whoever asks. */
+  #snapshotAt = -1;
 
   constructor(options: ShardOptions) {
     this.#config = options.config;
@@ -180,17 +182,12 @@ export class Shard {
     this.#expectLength('gradient', push.gradient.length, this.#weights.length);
     this.#expectLength('state delta', push.stateDelta.length, this.#stateSize);
     const repeated = push.slice < this.#nextSlice || this.#waiting.has(push.slice);
-    if (repeated || this.#phase !== 'collecting' || this.#stopped()) {
+    if (repeated || this.#phase !== 'collecting') {
       this.#events.consumed(push);
       return true;
     }
     this.#waiting.set(push.slice, push);
-    for (let next = this.#waiting.get(this.#nextSlice); next; next = this.#waiting.get(this.#nextSlice)) {
-      this.#waiting.delete(this.#nextSlice);
-      this.#reduce(next);
-      this.#nextSlice += 1;
-    }
-    if (this.#nextSlice === this.#config.cluster.slices) this.#reduced();
+    this.#collect();
     return true;
   }
 
@@ -198,7 +195,7 @@ export class Shard {
   peerNorm(step: number, sender: number, nodes: readonly DyadicNode[]): void {
     if (step <= this.#clock) return;
     let parts = this.#norms.get(step);
-    if (!parts) this.#norms.set(step, (parts = new Map()));
+    if (!parts) this.#norms.set(step, (parts = new Map<number, readonly DyadicNode[]>()));
     parts.set(sender, nodes);
     if (this.#phase === 'norm' && step === this.#clock + 1) this.#tryClip();
   }
@@ -236,11 +233,13 @@ export class Shard {
    * nothing beyond it. Returns false, and changes nothing, where the shard is already past.
    */
   cutAt(clock: number, stop: boolean): boolean {
-    if (clock < this.#clock) return false;
+    // With all slices of the next step reduced, the norms of the peers carry the shard past its clock.
+    if (clock < this.#clock || (clock === this.#clock && this.#phase === 'norm')) return false;
     if (this.#stopAt !== null && clock > this.#stopAt) this.#stopAt = null;
     if (stop) this.#stopAt = clock;
-    if (clock === this.#clock && this.#phase === 'collecting') this.#snapshot();
-    else this.#cuts.add(clock);
+    if (clock > this.#clock || this.#phase !== 'collecting') this.#cuts.add(clock);
+    else if (this.#snapshotAt !== clock) this.#snapshot();
+    this.#collect();
     return true;
   }
 
@@ -257,7 +256,24 @@ export class Shard {
   }
 
   #selection(): LocalSelection {
-    return new LocalSelection({ start: this.start, end: this.end, mask: this.#mask, weights: this.#weights, space: this.#space });
+    return new LocalSelection({
+      start: this.start,
+      end: this.end,
+      mask: this.#mask,
+      weights: this.#weights,
+      space: this.#space,
+    });
+  }
+
+  /** Reduces what has arrived, in slice order. While the shard is stopped pushes wait: a later stop still needs them. */
+  #collect(): void {
+    if (this.#phase !== 'collecting' || this.#stopped()) return;
+    for (let next = this.#waiting.get(this.#nextSlice); next; next = this.#waiting.get(this.#nextSlice)) {
+      this.#waiting.delete(this.#nextSlice);
+      this.#reduce(next);
+      this.#nextSlice += 1;
+    }
+    if (this.#nextSlice === this.#config.cluster.slices) this.#reduced();
   }
 
   #stopped(): boolean {
@@ -350,6 +366,7 @@ export class Shard {
   }
 
   #snapshot(): void {
+    this.#snapshotAt = this.#clock;
     this.#events.snapshot(this.#clock, this.#maskEpoch, this.snapshot());
   }
 

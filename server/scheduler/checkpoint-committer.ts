@@ -10,7 +10,12 @@ export interface CommitterOptions {
   readonly servers: number;
   readonly keep: number;
   /** What the manifest says beside shards, clock and epoch. */
-  readonly describe: (clock: number) => Omit<Manifest, 'version' | 'clock' | 'maskEpoch' | 'shards' | 'generation' | 'writtenAt'>;
+  readonly describe: (
+    clock: number,
+    maskEpoch: number,
+  ) => Omit<Manifest, 'version' | 'clock' | 'maskEpoch' | 'shards' | 'generation' | 'writtenAt'>;
+  /** Makes durable what must not lag behind a checkpoint: the records of its steps. */
+  readonly beforeCommit: () => Promise<void>;
   readonly onCommitted: (manifest: Manifest) => void;
   readonly warn: (message: string) => void;
   readonly onFailed: (clock: number, error: WhittleError) => void;
@@ -31,7 +36,7 @@ export class CheckpointCommitter {
 
   shardWritten(server: number, clock: number, maskEpoch: number, entry: ShardEntry): void {
     let parts = this.#parts.get(clock);
-    if (!parts) this.#parts.set(clock, (parts = new Map()));
+    if (!parts) this.#parts.set(clock, (parts = new Map<number, ShardEntry>()));
     parts.set(server, entry);
     if (parts.size < this.#options.servers) return;
     this.#parts.delete(clock);
@@ -50,7 +55,7 @@ export class CheckpointCommitter {
   }
 
   async #commit(clock: number, maskEpoch: number, shards: readonly ShardEntry[]): Promise<void> {
-    const { store, coordinator, generation, keep, describe, onCommitted, onFailed } = this.#options;
+    const { store, coordinator, generation, keep, describe, beforeCommit, onCommitted, onFailed } = this.#options;
     try {
       const manifest: Manifest = {
         version: 1,
@@ -58,13 +63,18 @@ export class CheckpointCommitter {
         clock,
         maskEpoch,
         shards,
-        ...describe(clock),
+        ...describe(clock, maskEpoch),
         writtenAt: new Date().toISOString(),
       };
       const folder = store.folderName(clock, generation);
+      await beforeCommit();
       await store.publish(manifest);
       await coordinator.commitLatest({ generation, clock, folder });
-      await store.retain(keep, { latest: folder, generation, lineage: await coordinator.lineage() }, this.#options.warn);
+      await store.retain(
+        keep,
+        { latest: folder, generation, lineage: await coordinator.lineage() },
+        this.#options.warn,
+      );
       onCommitted(manifest);
     } catch (reason) {
       onFailed(clock, WhittleError.from(reason, 'CHECKPOINT'));

@@ -5,6 +5,7 @@ import type { Directive } from '../../protos/generated/whittle/Directive.ts';
 import type { Report__Output } from '../../protos/generated/whittle/Report.ts';
 import type { StatusReply } from '../../protos/generated/whittle/StatusReply.ts';
 import type { StatusRequest__Output } from '../../protos/generated/whittle/StatusRequest.ts';
+import type { StopRequest__Output } from '../../protos/generated/whittle/StopRequest.ts';
 import { digestCheckpoint, survivorsByParameter } from '../../shared/checkpoint/digests.ts';
 import type { Manifest } from '../../shared/checkpoint/manifest.ts';
 import { CheckpointStore } from '../../shared/checkpoint/store.ts';
@@ -40,7 +41,12 @@ const GRACE_MS = 2_000;
 /** Runs the scheduler of one run until it is over. Resolves to the exit code: 0, or 1 for a failed run. */
 export async function runScheduler(options: SchedulerOptions): Promise<number> {
   const directory = new RunDirectory(options.runDirectory);
-  const log = createLogger({ role: 'scheduler', rank: 0, runId: directory.runId, file: directory.logFile('scheduler', 0) });
+  const log = createLogger({
+    role: 'scheduler',
+    rank: 0,
+    runId: directory.runId,
+    file: directory.logFile('scheduler', 0),
+  });
   const watchers = new Set<WatchStream>();
   let live: { run: Run; status: () => string } | null = null;
   const current = (): { run: Run; status: () => string } => {
@@ -64,7 +70,7 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
             if (live) stream.write({ json: live.status() });
             stream.on('cancelled', () => watchers.delete(stream));
           },
-          Stop: unaryHandler((request) => {
+          Stop: unaryHandler((request: StopRequest__Output) => {
             current().run.stop(request.reason || 'asked to stop');
             return {};
           }),
@@ -100,6 +106,7 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
       coordinator,
       log,
       progress,
+      flushMetrics: () => directory.metrics.flush(),
     });
     let state: RunState = 'PENDING';
     let failure: RunFailure | null = null;
@@ -119,7 +126,9 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
     const heartbeat = setInterval(() => (changed = true), 2 * STATUS_MS);
     const interrupt = (): void => run.stop('interrupted');
     options.signal.addEventListener('abort', interrupt, { once: true });
-    lock.lost.addEventListener('abort', () => run.stop('another scheduler took over the run directory'), { once: true });
+    lock.lost.addEventListener('abort', () => run.stop('another scheduler took over the run directory'), {
+      once: true,
+    });
     server.setServing(true);
     process.stdout.write(`${JSON.stringify({ event: 'listening', address: server.address, generation })}\n`);
     log.info({ address: server.address, generation, resumedFrom: restored?.clock ?? null }, 'listening');
@@ -163,7 +172,10 @@ async function findCheckpoint(
     (message) => log.warn(message),
   );
   if (!found) {
-    throw new WhittleError('CHECKPOINT', `${store.folder} holds no usable checkpoint; start over with \`whittle launch\``);
+    throw new WhittleError(
+      'CHECKPOINT',
+      `${store.folder} holds no usable checkpoint; start over with \`whittle launch\``,
+    );
   }
   log.info({ step: found.manifest.clock, checkpoint: basename(found.folder) }, 'resuming');
   return found.manifest;

@@ -162,7 +162,10 @@ export class Members {
     if (!this.#members.delete(`${member.role}/${member.rank}`) || member.leaving) return;
     this.#options.onLost(
       member,
-      new WhittleError('ROLE_LOST', `lost ${member.role}[${member.rank}] (process ${member.pid} on ${member.host}): ${detail}`),
+      new WhittleError(
+        'ROLE_LOST',
+        `lost ${member.role}[${member.rank}] (process ${member.pid} on ${member.host}): ${detail}`,
+      ),
     );
   }
 }

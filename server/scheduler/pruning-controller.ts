@@ -81,12 +81,7 @@ async function commit(server: ServerHandle, record: CommitRecord, signal: AbortS
   return reply.survivors;
 }
 
-function remoteSource(
-  server: ServerHandle,
-  generation: number,
-  step: number,
-  signal: AbortSignal,
-): SelectionSource {
+function remoteSource(server: ServerHandle, generation: number, step: number, signal: AbortSignal): SelectionSource {
   return {
     async histogram(query: HistogramQuery): Promise<readonly (readonly number[])[]> {
       const reply = await unary(

@@ -5,7 +5,15 @@ import type { RunConfig } from '../../shared/config/types.ts';
 import type { ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { learningRateAt } from '../parameter-server/optimizers/learning-rate.ts';
 import { targetSparsityAt } from '../../shared/sparsity/rules.ts';
-import type { LayerResult, MemberStatus, RunFailure, RunResult, RunState, RunStatus, StepMetrics } from '../../shared/telemetry/run-status.ts';
+import type {
+  LayerResult,
+  MemberStatus,
+  RunFailure,
+  RunResult,
+  RunState,
+  RunStatus,
+  StepMetrics,
+} from '../../shared/telemetry/run-status.ts';
 import type { Evaluation } from './evaluation.ts';
 import type { Member } from './members.ts';
 import type { CommittedUpdate } from './pruning-controller.ts';
@@ -53,6 +61,7 @@ export class RunProgress {
   #held: { step: CompletedStep; isUpdate: boolean }[] = [];
   /** Mask epochs by the step that began them, oldest first; what recorded steps still need. */
   #epochs: { readonly step: number; readonly epoch: number; readonly sparsity: number }[];
+  readonly #sparsityByEpoch = new Map<number, number>();
   #stepsComputed = 0;
   readonly #slicesByWorker = new Map<number, number>();
   readonly #bytes = { pushed: 0, pulled: 0, masks: 0 };
@@ -65,10 +74,12 @@ export class RunProgress {
     this.#newestClock = this.#step;
     this.#sparsity = restored?.sparsity ?? 0;
     this.#maskEpoch = restored?.maskEpoch ?? 0;
+    this.#sparsityByEpoch.set(this.#maskEpoch, this.#sparsity);
     this.#epochs = [{ step: restored?.clock ?? -1, epoch: this.#maskEpoch, sparsity: this.#sparsity }];
     if (restored) {
       this.#lastCheckpoint = { step: restored.clock, at: restored.writtenAt };
-      if (restored.testAccuracy !== null) this.#evaluation = { clock: restored.clock, accuracy: restored.testAccuracy, loss: NaN };
+      if (restored.testAccuracy !== null)
+        this.#evaluation = { clock: restored.clock, accuracy: restored.testAccuracy, loss: NaN };
     }
   }
 
@@ -82,8 +93,9 @@ export class RunProgress {
   get newestClock(): number {
     return this.#newestClock;
   }
-  get sparsity(): number {
-    return this.#sparsity;
+  /** Sparsity under a mask epoch; training may be further when a checkpoint becomes whole. */
+  sparsityOf(maskEpoch: number): number {
+    return this.#sparsityByEpoch.get(maskEpoch) ?? this.#sparsity;
   }
   get testAccuracy(): number | null {
     return this.#evaluation?.accuracy ?? null;
@@ -129,6 +141,7 @@ export class RunProgress {
   maskCommitted(record: CommittedUpdate): void {
     this.#maskEpoch = record.maskEpoch;
     this.#sparsity = record.sparsity;
+    this.#sparsityByEpoch.set(record.maskEpoch, record.sparsity);
     this.#epochs.push({ step: record.step, epoch: record.maskEpoch, sparsity: record.sparsity });
     this.#flush();
   }
@@ -179,7 +192,12 @@ export class RunProgress {
     };
   }
 
-  result(state: RunState, layers: readonly LayerResult[], digests: Digests | null, failure: RunFailure | null): RunResult {
+  result(
+    state: RunState,
+    layers: readonly LayerResult[],
+    digests: Digests | null,
+    failure: RunFailure | null,
+  ): RunResult {
     const { config, runId, runDirectory, restored } = this.#options;
     const seconds = (performance.now() - this.#began) / 1000;
     const trained = this.#trainingBegan === null ? 0 : (performance.now() - this.#trainingBegan) / 1000;
@@ -221,7 +239,8 @@ export class RunProgress {
       this.#step = step.step;
       this.#loss = step.loss;
       this.#stepsComputed += 1;
-      for (const worker of step.sliceWorkers) this.#slicesByWorker.set(worker, (this.#slicesByWorker.get(worker) ?? 0) + 1);
+      for (const worker of step.sliceWorkers)
+        this.#slicesByWorker.set(worker, (this.#slicesByWorker.get(worker) ?? 0) + 1);
       this.#bytes.pushed += step.bytesPushed;
       this.#bytes.pulled += step.bytesPulled;
       this.#bytes.masks += step.bytesMasks;

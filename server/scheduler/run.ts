@@ -16,7 +16,7 @@ import { CheckpointCommitter } from './checkpoint-committer.ts';
 import { type Evaluation, EvaluationRound } from './evaluation.ts';
 import { type Member, Members } from './members.ts';
 import { type ServerHandle, updateMask } from './pruning-controller.ts';
-import { RunProgress } from './run-progress.ts';
+import type { RunProgress } from './run-progress.ts';
 import { assignSlices } from './slices.ts';
 import { Signal } from './signal.ts';
 import { StepLedger } from './step-ledger.ts';
@@ -50,6 +50,8 @@ export interface RunOptions {
   readonly coordinator: Coordinator;
   readonly log: Logger;
   readonly progress: RunProgress;
+  /** Resolves when the records of all steps so far are in metrics.jsonl. */
+  readonly flushMetrics: () => Promise<void>;
 }
 
 export type RunOutcome =
@@ -88,6 +90,8 @@ export class Run {
   #lastManifest: Manifest | null;
   #finalEvaluation: Evaluation | null = null;
   #lastStepAt = performance.now();
+  /** The newest mask update; a server may have written its shard before we heard that it has the mask. */
+  #updating: Promise<void> = Promise.resolve();
 
   constructor(options: RunOptions) {
     this.#options = options;
@@ -113,7 +117,11 @@ export class Run {
       generation: options.generation,
       servers: cluster.servers,
       keep: options.config.checkpoint.keep,
-      describe: (clock) => this.#manifestFacts(clock),
+      describe: (clock, maskEpoch) => this.#manifestFacts(clock, maskEpoch),
+      beforeCommit: async () => {
+        await this.#updating;
+        await options.flushMetrics();
+      },
       onCommitted: (manifest) => this.#committed(manifest),
       warn: (message) => options.log.warn(message),
       onFailed: (clock, error) => this.#checkpointFailed(clock, error),
@@ -172,7 +180,10 @@ export class Run {
     this.#progress.started();
     const clock = restored?.clock ?? 0;
     const workers = this.members.of('worker');
-    const slices = assignSlices(cluster.slices, workers.map((worker) => worker.rank));
+    const slices = assignSlices(
+      cluster.slices,
+      workers.map((worker) => worker.rank),
+    );
     for (const worker of workers) {
       this.members.send(worker, {
         begin: {
@@ -195,11 +206,14 @@ export class Run {
   }
 
   #joined(member: Member): void {
-    this.#options.log.info({
-      member: `${member.role}[${member.rank}]`,
-      address: member.address,
-      pid: member.pid,
-    }, 'registered');
+    this.#options.log.info(
+      {
+        member: `${member.role}[${member.rank}]`,
+        address: member.address,
+        pid: member.pid,
+      },
+      'registered',
+    );
     if (member.role === 'worker') this.members.send(member, { describe: {} });
     const { cluster } = this.#config;
     if (this.members.count('server') === cluster.servers && this.members.count('worker') === cluster.workers.max) {
@@ -250,7 +264,8 @@ export class Run {
   #agreedDescription(): WorkerDescription {
     const first = this.#descriptions.get(0);
     if (!first) throw new WhittleError('INTERNAL', 'worker[0] described no model');
-    const shape = (d: ModelDescription): string => JSON.stringify([d.parameters, d.states, d.trainExamples, d.testExamples]);
+    const shape = (d: ModelDescription): string =>
+      JSON.stringify([d.parameters, d.states, d.trainExamples, d.testExamples]);
     for (const [rank, other] of this.#descriptions) {
       if (shape(other.description) !== shape(first.description)) {
         throw new WhittleError(
@@ -259,11 +274,14 @@ export class Run {
         );
       }
       if (other.fingerprint !== first.fingerprint) {
-        this.#options.log.warn({
-          worker: rank,
-          fingerprint: other.fingerprint,
-          first: first.fingerprint,
-        }, 'workers compute with different backends: the digests of this run cannot be reproduced');
+        this.#options.log.warn(
+          {
+            worker: rank,
+            fingerprint: other.fingerprint,
+            first: first.fingerprint,
+          },
+          'workers compute with different backends: the digests of this run cannot be reproduced',
+        );
       }
     }
     return first;
@@ -297,7 +315,9 @@ export class Run {
       this.#evaluated(report.evaluation);
     } else if (report.failure) {
       const { code, message, stack, step, data } = report.failure;
-      const error = new WhittleError(code as ErrorCode, message, { data: JSON.parse(data || '{}') as Record<string, unknown> });
+      const error = new WhittleError(code as ErrorCode, message, {
+        data: JSON.parse(data || '{}') as Record<string, unknown>,
+      });
       this.#fail(member.role, member.rank, error, stack, step);
     }
   }
@@ -308,7 +328,7 @@ export class Run {
     holders.add(server);
     if (holders.size < this.#config.cluster.servers) return;
     this.#holds.delete(step);
-    void this.#updateMask(step).catch((reason: unknown) => {
+    this.#updating = this.#updateMask(step).catch((reason: unknown) => {
       if (!this.#over.isSet) this.#fail('scheduler', 0, WhittleError.from(reason), undefined, step);
     });
   }
@@ -365,7 +385,10 @@ export class Run {
     this.#evaluations.delete(result.clock);
     this.members.broadcast('worker', { evaluationOver: { clock: result.clock } });
     this.#progress.evaluated(evaluation);
-    this.#options.log.info({ step: evaluation.clock, accuracy: evaluation.accuracy, loss: evaluation.loss }, 'evaluated');
+    this.#options.log.info(
+      { step: evaluation.clock, accuracy: evaluation.accuracy, loss: evaluation.loss },
+      'evaluated',
+    );
     if (evaluation.clock === this.#config.training.steps) this.#finalEvaluation = evaluation;
     this.#maybeFinish();
   }
@@ -383,10 +406,17 @@ export class Run {
     const kept = last ? `the checkpoint of step ${last.clock} is kept` : 'there is no earlier checkpoint';
     const isNeeded = !last || clock >= this.#config.training.steps || this.#stopping !== null;
     if (isNeeded) {
-      this.#fail('scheduler', 0, new WhittleError(error.code, `checkpoint ${clock} failed: ${error.rawMessage}; ${kept}`));
+      this.#fail(
+        'scheduler',
+        0,
+        new WhittleError(error.code, `checkpoint ${clock} failed: ${error.rawMessage}; ${kept}`),
+      );
       return;
     }
-    this.#options.log.warn({ step: clock }, `checkpoint ${clock} failed: ${error.rawMessage}; ${kept}, training goes on`);
+    this.#options.log.warn(
+      { step: clock },
+      `checkpoint ${clock} failed: ${error.rawMessage}; ${kept}, training goes on`,
+    );
     this.#progress.say(`checkpoint ${clock} failed: ${error.rawMessage}; ${kept}`);
   }
 
@@ -397,7 +427,11 @@ export class Run {
     const evaluated = (this.#descriptions.get(0)?.evaluationChunks ?? 0) === 0 || this.#finalEvaluation !== null;
     if (manifest.clock >= steps && this.#progress.step >= steps && evaluated) {
       this.#over.set({ state: 'SUCCEEDED', manifest });
-    } else if (this.#stopping !== null && manifest.generation === this.#options.generation && manifest.clock === this.#stopClock) {
+    } else if (
+      this.#stopping !== null &&
+      manifest.generation === this.#options.generation &&
+      manifest.clock === this.#stopClock
+    ) {
       this.#over.set({ state: 'STOPPED', manifest });
     }
   }
@@ -421,7 +455,10 @@ export class Run {
     this.#fail(
       'scheduler',
       0,
-      new WhittleError('DEADLINE', `no step was completed for ${Math.round(waited / 1000)} s after step ${this.#progress.step}: ${this.#laggards()}`),
+      new WhittleError(
+        'DEADLINE',
+        `no step was completed for ${Math.round(waited / 1000)} s after step ${this.#progress.step}: ${this.#laggards()}`,
+      ),
     );
   }
 
@@ -430,13 +467,16 @@ export class Run {
     return clocks.join(', ');
   }
 
-  #manifestFacts(clock: number): ReturnType<ConstructorParameters<typeof CheckpointCommitter>[0]['describe']> {
+  #manifestFacts(
+    clock: number,
+    maskEpoch: number,
+  ): ReturnType<ConstructorParameters<typeof CheckpointCommitter>[0]['describe']> {
     const { description, fingerprint } = this.#agreedDescription();
     return {
       whittleVersion: this.#options.whittleVersion,
       runId: this.#options.runId,
       dataPosition: clock * this.#config.data.batchSize,
-      sparsity: this.#progress.sparsity,
+      sparsity: this.#progress.sparsityOf(maskEpoch),
       model: description,
       config: this.#config,
       fingerprint,
@@ -471,7 +511,10 @@ export class Run {
       stack: stack ?? (error.isUserError ? '' : (error.stack ?? '')),
       step: step ?? this.#progress.step,
     };
-    this.#options.log.error({ ...failure, role: undefined, rank: undefined, by: `${role}[${rank}]` }, `the run failed: ${error.message}`);
+    this.#options.log.error(
+      { ...failure, role: undefined, rank: undefined, by: `${role}[${rank}]` },
+      `the run failed: ${error.message}`,
+    );
     this.#over.set({ state: 'FAILED', failure });
   }
 }

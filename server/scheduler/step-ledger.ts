@@ -54,7 +54,7 @@ export class StepLedger {
   /** Takes out the steps that became complete. */
   takeCompleted(): CompletedStep[] {
     const done: CompletedStep[] = [];
-    for (let step = this.#pending.get(this.#next); step?.reports === this.#servers; ) {
+    for (let step = this.#pending.get(this.#next); step?.reports === this.#servers;) {
       this.#pending.delete(this.#next);
       done.push({
         step: this.#next,

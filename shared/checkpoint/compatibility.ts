@@ -34,13 +34,15 @@ function diffTensors(kind: string, old: readonly Named[], now: readonly Named[])
   for (const { name, shape } of old) {
     const other = after.get(name);
     if (other === undefined) lines.push(`missing: ${kind} ${name} ${show(shape)}`);
-    else if (show(other.shape) !== show(shape)) lines.push(`shape changed: ${kind} ${name} was ${show(shape)}, is ${show(other.shape)}`);
+    else if (show(other.shape) !== show(shape))
+      lines.push(`shape changed: ${kind} ${name} was ${show(shape)}, is ${show(other.shape)}`);
   }
   for (const { name, shape } of now) if (!before.has(name)) lines.push(`added: ${kind} ${name} ${show(shape)}`);
   // Flat indices follow the order, so the same tensors in another order are another model.
   if (lines.length === 0) {
     const moved = old.findIndex(({ name }, index) => now[index]?.name !== name);
-    if (moved >= 0) lines.push(`order changed: ${kind} ${moved} was ${old[moved]!.name}, is ${now[moved]?.name ?? 'none'}`);
+    if (moved >= 0)
+      lines.push(`order changed: ${kind} ${moved} was ${old[moved]!.name}, is ${now[moved]?.name ?? 'none'}`);
   }
   return lines;
 }

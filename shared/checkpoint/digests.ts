@@ -45,7 +45,9 @@ export async function digestCheckpoint(manifest: Manifest, location: CheckpointL
     weights.update(bytesOf(chunk.weights));
   }
   const state = createHash('sha256');
-  const slotNames = await withShard(join(folder, manifest.shards[0]!.file), (reader) => Promise.resolve(reader.slotNames));
+  const slotNames = await withShard(join(folder, manifest.shards[0]!.file), (reader) =>
+    Promise.resolve(reader.slotNames),
+  );
   for (const name of slotNames) {
     state.update(name).update(Uint8Array.of(0));
     for (const { file } of manifest.shards) {
@@ -60,7 +62,12 @@ export async function digestCheckpoint(manifest: Manifest, location: CheckpointL
 
 /** Size, survivors and survivors that are exactly zero of every parameter, counted from stored mask bits. */
 export async function survivorsByParameter(manifest: Manifest, location: CheckpointLocation): Promise<LayerResult[]> {
-  const counts = manifest.model.parameters.map(({ name, shape }) => ({ name, size: sizeOfShape(shape), survivors: 0, zeroSurvivors: 0 }));
+  const counts = manifest.model.parameters.map(({ name, shape }) => ({
+    name,
+    size: sizeOfShape(shape),
+    survivors: 0,
+    zeroSurvivors: 0,
+  }));
   let parameter = 0;
   let left = counts[0]?.size ?? 0;
   for await (const { mask, weights } of denseChunks(manifest, location)) {
@@ -98,7 +105,8 @@ export async function* denseChunks(manifest: Manifest, location: CheckpointLocat
         const weights = unpack(packed, stored, to - from);
         // Latent weights (stored, masked) have effective weight +0.
         for (let byte = 0; byte < mask.length; byte++) {
-          for (let dead = stored[byte]! & ~mask[byte]!; dead !== 0; dead &= dead - 1) weights[8 * byte + 31 - Math.clz32(dead & -dead)] = 0;
+          for (let dead = stored[byte]! & ~mask[byte]!; dead !== 0; dead &= dead - 1)
+            weights[8 * byte + 31 - Math.clz32(dead & -dead)] = 0;
         }
         yield { start: from, weights, mask };
       }

@@ -12,14 +12,18 @@ export type Sink = (chunk: Uint8Array) => Promise<void>;
  * file is removed and the error is a WhittleError DISK, or what `write` threw itself.
  * @param bytesNeeded expected size, for the message of a full disk
  */
-export async function writeDurably<T>(path: string, bytesNeeded: number, write: (sink: Sink) => Promise<T>): Promise<T> {
+export async function writeDurably<T>(
+  path: string,
+  bytesNeeded: number,
+  write: (sink: Sink) => Promise<T>,
+): Promise<T> {
   const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
   try {
     const handle = await open(temporary, 'wx');
     let result: T;
     try {
       result = await write(async (chunk) => {
-        for (let offset = 0; offset < chunk.length; ) {
+        for (let offset = 0; offset < chunk.length;) {
           offset += (await handle.write(chunk, offset, Math.min(chunk.length - offset, 1 << 20))).bytesWritten;
         }
       });

@@ -74,7 +74,10 @@ export async function readManifest(folder: string): Promise<Manifest> {
     try {
       const { size } = await handle.stat();
       if (size > MAX_MANIFEST_BYTES) {
-        throw new WhittleError('CHECKPOINT', `${path} has ${size} bytes, more than the ${MAX_MANIFEST_BYTES} of any manifest`);
+        throw new WhittleError(
+          'CHECKPOINT',
+          `${path} has ${size} bytes, more than the ${MAX_MANIFEST_BYTES} of any manifest`,
+        );
       }
       text = await handle.readFile('utf8');
     } finally {
@@ -82,7 +85,10 @@ export async function readManifest(folder: string): Promise<Manifest> {
     }
   } catch (error) {
     if (error instanceof WhittleError) throw error;
-    const why = errorCode(error) === 'ENOENT' ? 'no manifest.json (it was never finished)' : `manifest.json cannot be read (${errorCode(error)})`;
+    const why =
+      errorCode(error) === 'ENOENT'
+        ? 'no manifest.json (it was never finished)'
+        : `manifest.json cannot be read (${errorCode(error)})`;
     throw new WhittleError('CHECKPOINT', `${folder}: ${why}`, { cause: error });
   }
   let parsed: unknown;
@@ -97,7 +103,10 @@ export async function readManifest(folder: string): Promise<Manifest> {
 function parseManifest(path: string, content: unknown): Manifest {
   const version = (content as { version?: unknown } | null)?.version;
   if (typeof version === 'number' && version !== MANIFEST_VERSION) {
-    throw new WhittleError('CHECKPOINT', `${path} has format ${version}, this Whittle reads ${MANIFEST_VERSION}; use the version that wrote it`);
+    throw new WhittleError(
+      'CHECKPOINT',
+      `${path} has format ${version}, this Whittle reads ${MANIFEST_VERSION}; use the version that wrote it`,
+    );
   }
   const result = manifest.safeParse(content);
   if (!result.success) {
@@ -123,7 +132,8 @@ function checkRanges(of: Manifest): string | null {
   if (next !== size) return `the shards end at ${next}, the model has ${size} elements`;
   if (new Set(of.shards.map(({ file }) => file)).size !== of.shards.length) return 'two shards name the same file';
   const holders = of.shards.filter(({ hasState }) => hasState).length;
-  if (holders > 1 || (holders === 0 && of.model.states.length > 0)) return `${holders} shards hold the non-trainable state`;
+  if (holders > 1 || (holders === 0 && of.model.states.length > 0))
+    return `${holders} shards hold the non-trainable state`;
   return null;
 }
 

@@ -15,7 +15,13 @@ export interface ReadRangeOptions {
  * packed arrays by rank. Reads the bitmaps of the shards concerned and of packed values only those of the range.
  * Does not check hashes: verify the checkpoint first.
  */
-export async function readRange(folder: string, manifest: Manifest, start: number, end: number, options: ReadRangeOptions = {}): Promise<ShardSnapshot> {
+export async function readRange(
+  folder: string,
+  manifest: Manifest,
+  start: number,
+  end: number,
+  options: ReadRangeOptions = {},
+): Promise<ShardSnapshot> {
   if (start < 0 || end < start || end > spaceSize(manifest)) {
     throw new WhittleError('INTERNAL', `range ${start} to ${end} is not within 0 to ${spaceSize(manifest)}`);
   }
@@ -32,7 +38,12 @@ export async function readRange(folder: string, manifest: Manifest, start: numbe
       return { reader, from, to, count: reader.rank(to) - firstRank };
     });
     const bitsOf = (which: 'stored' | 'mask'): Uint8Array =>
-      concatBits(parts.map(({ reader, from, to }) => ({ bits: sliceBits(reader[which], from - reader.start, to - reader.start), length: to - from })));
+      concatBits(
+        parts.map(({ reader, from, to }) => ({
+          bits: sliceBits(reader[which], from - reader.start, to - reader.start),
+          length: to - from,
+        })),
+      );
     const total = parts.reduce((sum, { count }) => sum + count, 0);
     const slotNames = readers[0]!.slotNames;
     const weights = new Float32Array(total);
@@ -40,7 +51,10 @@ export async function readRange(folder: string, manifest: Manifest, start: numbe
     let at = 0;
     for (const { reader, from, count } of parts) {
       if (reader.slotNames.join() !== slotNames.join()) {
-        throw new WhittleError('CHECKPOINT', `${folder}: its shards have different optimizer slots (${slotNames.join()}; ${reader.slotNames.join()})`);
+        throw new WhittleError(
+          'CHECKPOINT',
+          `${folder}: its shards have different optimizer slots (${slotNames.join()}; ${reader.slotNames.join()})`,
+        );
       }
       await reader.readPacked('weights', from, weights.subarray(at, at + count));
       for (const name of slotNames) await reader.readSlot(name, from, slots[name]!.subarray(at, at + count));
@@ -60,7 +74,8 @@ export async function readState(folder: string, manifest: Manifest): Promise<Flo
   const reader = await ShardReader.open(join(folder, holder.file));
   try {
     const state = await reader.readState();
-    if (state === null) throw new WhittleError('CHECKPOINT', `${join(folder, holder.file)} lacks the state its manifest says it holds`);
+    if (state === null)
+      throw new WhittleError('CHECKPOINT', `${join(folder, holder.file)} lacks the state its manifest says it holds`);
     return state;
   } finally {
     await reader.close();

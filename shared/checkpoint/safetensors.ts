@@ -40,7 +40,8 @@ export function sizeOfShape(shape: readonly number[]): number {
 
 /** The bytes of a typed array, not copied. Whittle's files are little-endian, as is every machine it runs on. */
 export function bytesOf(array: ArrayBufferView): Uint8Array {
-  if (endianness() !== 'LE') throw new WhittleError('UNSUPPORTED', 'this machine is big-endian; use a little-endian one');
+  if (endianness() !== 'LE')
+    throw new WhittleError('UNSUPPORTED', 'this machine is big-endian; use a little-endian one');
   return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 }
 
@@ -82,7 +83,10 @@ export async function writeSafetensors(
     await put(header);
     for await (const chunk of body) await put(chunk);
     if (written !== bytes) {
-      throw new WhittleError('INTERNAL', `${path}: the body has ${written - header.length} bytes, its header says ${bodyBytes}`);
+      throw new WhittleError(
+        'INTERNAL',
+        `${path}: the body has ${written - header.length} bytes, its header says ${bodyBytes}`,
+      );
     }
   });
   return { bytes, sha256: hash.digest('hex') };
@@ -115,7 +119,8 @@ export class SafetensorsFile {
       await readFully(handle, path, length, 0);
       const headerBytes = new DataView(length.buffer).getBigUint64(0, true);
       if (headerBytes > BigInt(MAX_HEADER_BYTES)) throw damaged(path, `announces a header of ${headerBytes} bytes`);
-      if (8 + Number(headerBytes) > size) throw damaged(path, `announces a header of ${headerBytes} bytes in ${size} (truncated)`);
+      if (8 + Number(headerBytes) > size)
+        throw damaged(path, `announces a header of ${headerBytes} bytes in ${size} (truncated)`);
       const json = new Uint8Array(Number(headerBytes));
       await readFully(handle, path, json, 8);
       return new SafetensorsFile(path, parseHeader(path, json, size), handle);
@@ -197,7 +202,7 @@ function parseHeader(path: string, json: Uint8Array, fileBytes: number): Safeten
 }
 
 async function readFully(handle: FileHandle, path: string, target: Uint8Array, position: number): Promise<void> {
-  for (let done = 0; done < target.length; ) {
+  for (let done = 0; done < target.length;) {
     const length = Math.min(target.length - done, CHUNK_BYTES);
     const { bytesRead } = await handle.read(target, done, length, position + done);
     if (bytesRead === 0) throw damaged(path, `ends at byte ${position + done} (truncated)`);

@@ -19,11 +19,19 @@ const SLOT = 'slots/';
 export async function writeShardFile(folder: string, rank: number, snapshot: ShardSnapshot): Promise<ShardEntry> {
   checkSnapshot(snapshot);
   const { start, end, stored, mask, weights, slots, state } = snapshot;
-  const f32 = (name: string, array: Float32Array): [TensorSpec, ArrayBufferView] => [{ name, dtype: 'F32', shape: [array.length] }, array];
-  const u8 = (name: string, array: Uint8Array): [TensorSpec, ArrayBufferView] => [{ name, dtype: 'U8', shape: [array.length] }, array];
+  const f32 = (name: string, array: Float32Array): [TensorSpec, ArrayBufferView] => [
+    { name, dtype: 'F32', shape: [array.length] },
+    array,
+  ];
+  const u8 = (name: string, array: Uint8Array): [TensorSpec, ArrayBufferView] => [
+    { name, dtype: 'U8', shape: [array.length] },
+    array,
+  ];
   const tensors = [
     f32('weights', weights),
-    ...Object.keys(slots).sort().map((name) => f32(SLOT + name, slots[name]!)),
+    ...Object.keys(slots)
+      .sort()
+      .map((name) => f32(SLOT + name, slots[name]!)),
     ...(state === null ? [] : [f32('state', state)]),
     u8('stored', stored),
     u8('mask', mask),
@@ -92,7 +100,8 @@ export class ShardReader {
       const bitmaps: Uint8Array[] = [];
       for (const name of ['stored', 'mask']) {
         const info = file.tensor(name, 'U8');
-        if (info.end - info.begin !== bitmapBytes(end - start)) throw damaged(path, `its bitmap ${name} does not fit its range`);
+        if (info.end - info.begin !== bitmapBytes(end - start))
+          throw damaged(path, `its bitmap ${name} does not fit its range`);
         const bitmap = new Uint8Array(info.end - info.begin);
         await file.read(info, 0, bitmap);
         bitmaps.push(bitmap);
@@ -103,7 +112,8 @@ export class ShardReader {
       const reader = new ShardReader(file, start, end, stored, mask);
       for (const name of ['weights', ...reader.slotNames.map((slot) => SLOT + slot)]) {
         const info = file.tensor(name, 'F32');
-        if (info.end - info.begin !== 4 * reader.storedCount) throw damaged(path, `its ${name} do not fit its stored set`);
+        if (info.end - info.begin !== 4 * reader.storedCount)
+          throw damaged(path, `its ${name} do not fit its stored set`);
       }
       return reader;
     } catch (error) {
@@ -153,7 +163,10 @@ function checkSnapshot({ start, end, stored, mask, weights, slots }: ShardSnapsh
   const count = countBits(stored, 0, end - start);
   for (const [name, values] of [['weights', weights] as const, ...Object.entries(slots)]) {
     if (values.length !== count) {
-      throw new WhittleError('INTERNAL', `snapshot of [${start}, ${end}): ${values.length} ${name} for ${count} stored elements`);
+      throw new WhittleError(
+        'INTERNAL',
+        `snapshot of [${start}, ${end}): ${values.length} ${name} for ${count} stored elements`,
+      );
     }
   }
 }
@@ -161,7 +174,8 @@ function checkSnapshot({ start, end, stored, mask, weights, slots }: ShardSnapsh
 /** What is wrong with a pair of bitmaps, or null. Invariant: mask is a subset of stored; unused bits are 0. */
 function checkBitmaps(start: number, end: number, stored: Uint8Array, mask: Uint8Array): string | null {
   const bytes = bitmapBytes(end - start);
-  if (stored.length !== bytes || mask.length !== bytes) return `bitmaps of ${stored.length} and ${mask.length} bytes, not ${bytes}`;
+  if (stored.length !== bytes || mask.length !== bytes)
+    return `bitmaps of ${stored.length} and ${mask.length} bytes, not ${bytes}`;
   for (let byte = 0; byte < bytes; byte++) {
     if ((mask[byte]! & ~stored[byte]!) !== 0) return `a survivor near element ${start + 8 * byte} is not stored`;
   }
@@ -172,4 +186,3 @@ function checkBitmaps(start: number, end: number, stored: Uint8Array, mask: Uint
 function damaged(path: string, what: string): WhittleError {
   return new WhittleError('CHECKPOINT', `${path} is damaged: ${what}`, { data: { path, file: basename(path) } });
 }
-

@@ -77,8 +77,12 @@ export class CheckpointStore {
   async publish(manifest: Manifest): Promise<void> {
     const folder = this.folderOf(manifest);
     for (const { file, bytes } of manifest.shards) {
-      const size = await stat(join(folder, file)).then((stats) => stats.size, () => -1);
-      if (size !== bytes) throw new WhittleError('CHECKPOINT', `${join(folder, file)} has ${size} bytes, ${bytes} were written`);
+      const size = await stat(join(folder, file)).then(
+        (stats) => stats.size,
+        () => -1,
+      );
+      if (size !== bytes)
+        throw new WhittleError('CHECKPOINT', `${join(folder, file)} has ${size} bytes, ${bytes} were written`);
     }
     await writeManifest(folder, manifest);
   }
@@ -110,7 +114,10 @@ export class CheckpointStore {
     const manifest = await verifyCheckpoint(path);
     const name = parseCheckpointName(path);
     if (name !== null && (name.clock !== manifest.clock || name.generation !== manifest.generation)) {
-      throw new WhittleError('CHECKPOINT', `${path} holds the manifest of ${checkpointName(manifest.clock, manifest.generation)}`);
+      throw new WhittleError(
+        'CHECKPOINT',
+        `${path} holds the manifest of ${checkpointName(manifest.clock, manifest.generation)}`,
+      );
     }
     return manifest;
   }
@@ -118,7 +125,10 @@ export class CheckpointStore {
   /** The newest checkpoint that verifies, or null. Each one passed over is named in a warning with the reason. */
   async newestUsable(options: UsableOptions, warn: Warn): Promise<{ folder: string; manifest: Manifest } | null> {
     const pointer = options.pointer == null ? null : basename(options.pointer);
-    const limit = Math.min(options.atOrBelow ?? Infinity, (pointer === null ? null : parseCheckpointName(pointer))?.clock ?? Infinity);
+    const limit = Math.min(
+      options.atOrBelow ?? Infinity,
+      (pointer === null ? null : parseCheckpointName(pointer))?.clock ?? Infinity,
+    );
     const onTimeline = timeline(options.lineage ?? []);
     const candidates = (await this.list()).reverse().filter((entry) => entry.clock <= limit && onTimeline(entry));
     if (pointer !== null && limit === parseCheckpointName(pointer)?.clock) {
@@ -174,7 +184,7 @@ function timeline(lineage: readonly GenerationRecord[]): (entry: { generation: n
   const known = new Map(lineage.map((record) => [record.generation, record]));
   const limits = new Map<number, number>();
   let record = known.get(Math.max(0, ...known.keys()));
-  for (let limit = Infinity; record !== undefined; ) {
+  for (let limit = Infinity; record !== undefined;) {
     limits.set(record.generation, limit);
     const parent = record.from === null ? null : parseCheckpointName(record.from.checkpoint);
     limit = record.from?.clock ?? 0;

@@ -20,7 +20,10 @@ export async function verifyCheckpoint(folder: string): Promise<Manifest> {
       throw new WhittleError('CHECKPOINT', `${path} has ${bytes} bytes, its manifest says ${shard.bytes} (truncated)`);
     }
     if (sha256 !== shard.sha256) {
-      throw new WhittleError('CHECKPOINT', `${path} does not match its sha256 (damaged): ${sha256}, not ${shard.sha256}`);
+      throw new WhittleError(
+        'CHECKPOINT',
+        `${path} does not match its sha256 (damaged): ${sha256}, not ${shard.sha256}`,
+      );
     }
     await checkShard(path, shard, stateSize(manifest));
   }
@@ -55,7 +58,10 @@ async function checkShard(path: string, shard: ShardEntry, states: number): Prom
   const reader = await ShardReader.open(path);
   try {
     if (reader.start !== shard.start || reader.end !== shard.end) {
-      throw new WhittleError('CHECKPOINT', `${path} covers ${reader.start} to ${reader.end}, its manifest says ${shard.start} to ${shard.end}`);
+      throw new WhittleError(
+        'CHECKPOINT',
+        `${path} covers ${reader.start} to ${reader.end}, its manifest says ${shard.start} to ${shard.end}`,
+      );
     }
     const state = shard.hasState ? await reader.readState() : null;
     if (shard.hasState && state?.length !== states) {

@@ -29,11 +29,17 @@ export function parseRunConfig(text: string, label = 'effective run file'): RunC
     ...(document.training.steps === undefined ? ['training.epochs'] : []),
     ...(document.training.evaluateEvery === undefined ? ['training.evaluateEvery (missing)'] : []),
     ...document.sparsity.flatMap(({ schedule }, k) =>
-      (['beginStep', 'endStep'] as const).filter((key) => typeof schedule[key] !== 'number').map((key) => `sparsity.${k}.schedule.${key}: ${schedule[key]}`),
+      (['beginStep', 'endStep'] as const)
+        .filter((key) => typeof schedule[key] !== 'number')
+        .map((key) => `sparsity.${k}.schedule.${key}: ${schedule[key]}`),
     ),
   ];
   if (open.length > 0 || checkRules(document, {}).length > 0) {
-    throw new WhittleError('RUN_FILE', `${label} is not an effective run file: ${open.join(', ')} must be resolved; launch with \`whittle launch\``, { data: { open } });
+    throw new WhittleError(
+      'RUN_FILE',
+      `${label} is not an effective run file: ${open.join(', ')} must be resolved; launch with \`whittle launch\``,
+      { data: { open } },
+    );
   }
   // Nothing is open, so no fact is used.
   return resolveRunConfig(runFile, { trainExamples: 0, testExamples: 0, backend: 'cpu' });

@@ -41,7 +41,11 @@ export function flag(about: string) {
 }
 
 /** One of the words; `notYet` are words of the design that this version does not know how to do. */
-export function choice<const T extends readonly [string, ...string[]]>(about: string, words: T, notYet: readonly string[] = []) {
+export function choice<const T extends readonly [string, ...string[]]>(
+  about: string,
+  words: T,
+  notYet: readonly string[] = [],
+) {
   return z.enum(words, { error: ({ input }) => choiceError(input, words, notYet) }).describe(about);
 }
 
@@ -79,7 +83,8 @@ export function kinds<const T extends Readonly<Record<string, Readonly<Record<st
 ) {
   const words = Object.keys(variants);
   const options = Object.entries(variants).map(([kind, shape]) => mapping(about, { kind: z.literal(kind), ...shape }));
-  type Variant = { [K in keyof T & string]: z.ZodObject<{ kind: z.ZodLiteral<K> } & T[K], z.core.$strict> }[keyof T & string];
+  type Variant = { [K in keyof T & string]: z.ZodObject<{ kind: z.ZodLiteral<K> } & T[K], z.core.$strict> }[keyof T &
+    string];
   const schema = z.discriminatedUnion('kind', options as never, {
     error: ({ code, input }) =>
       code === 'invalid_union'

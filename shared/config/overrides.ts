@@ -14,12 +14,18 @@ export function parseOverride(text: string): Override {
   const cut = text.indexOf('=');
   const path = text.slice(0, Math.max(cut, 0)).trim().split('.');
   if (cut === -1 || path.some((step) => step === '' || step === '__proto__')) {
-    throw new WhittleError('RUN_FILE', `--set ${text}: must be path=value, such as training.steps=1000 or sparsity.0.schedule.finalSparsity=0.9`, { data: { set: text } });
+    throw new WhittleError(
+      'RUN_FILE',
+      `--set ${text}: must be path=value, such as training.steps=1000 or sparsity.0.schedule.finalSparsity=0.9`,
+      { data: { set: text } },
+    );
   }
   const document = parseDocument(text.slice(cut + 1), { prettyErrors: false });
   const fault = document.errors[0] ?? document.warnings[0];
   if (fault !== undefined) {
-    throw new WhittleError('RUN_FILE', `--set ${text}: the value is not YAML: ${fault.message.split('\n')[0]}`, { data: { set: text } });
+    throw new WhittleError('RUN_FILE', `--set ${text}: the value is not YAML: ${fault.message.split('\n')[0]}`, {
+      data: { set: text },
+    });
   }
   return { text, path, value: document.toJS() as unknown };
 }
@@ -61,13 +67,22 @@ function enter(holder: Holder, key: string, step: string, override: Override, de
     const index = /^\d+$/.test(step) ? Number(step) : Number.NaN;
     // One past the end appends a rule.
     if (index <= value.length) return value as unknown as Holder;
-    const range = value.length === 0 ? 'is empty; 0 appends to it' : `takes an index from 0 to ${value.length - 1}, or ${value.length} to append`;
+    const range =
+      value.length === 0
+        ? 'is empty; 0 appends to it'
+        : `takes an index from 0 to ${value.length - 1}, or ${value.length} to append`;
     throw fail(override, `${where} is a list and ${range}, is ${JSON.stringify(step)}`);
   }
   if (typeof value === 'object') return value as Holder;
   const keys = Object.keys(holder);
-  const near = nearest(key, keys.filter((each) => each !== key));
-  throw fail(override, `${where} is ${JSON.stringify(value)} and has no keys${near === undefined ? '' : `; did you mean ${near}?`}`);
+  const near = nearest(
+    key,
+    keys.filter((each) => each !== key),
+  );
+  throw fail(
+    override,
+    `${where} is ${JSON.stringify(value)} and has no keys${near === undefined ? '' : `; did you mean ${near}?`}`,
+  );
 }
 
 function put(holder: Holder, key: string, value: unknown): void {

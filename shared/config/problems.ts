@@ -39,7 +39,9 @@ function unknownKeys(keys: readonly string[], path: Path, known: readonly string
 
 /** The branch of a union the user meant: the only one whose own type fits; undefined where none or several do. */
 function meantBranch(branches: readonly (readonly z.core.$ZodIssue[])[]): readonly z.core.$ZodIssue[] | undefined {
-  const fits = branches.filter((branch) => branch.every((issue) => issue.path.length > 0 || issue.code === 'unrecognized_keys'));
+  const fits = branches.filter((branch) =>
+    branch.every((issue) => issue.path.length > 0 || issue.code === 'unrecognized_keys'),
+  );
   if (fits.length <= 1) return fits[0];
   const clean = fits.filter((branch) => branch.every((issue) => issue.path.length > 0));
   return clean.length === 1 ? clean[0] : undefined;

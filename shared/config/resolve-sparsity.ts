@@ -31,7 +31,8 @@ export function numSteps({ training, data }: RunFileDocument, trainExamples?: nu
 function toStep(position: Position, document: RunFileDocument, trainExamples?: number): number | undefined {
   if (typeof position === 'number') return position;
   const amount = Number.parseFloat(position);
-  if (!position.endsWith('%')) return trainExamples === undefined ? undefined : epochSteps(amount, trainExamples, document.data.batchSize);
+  if (!position.endsWith('%'))
+    return trainExamples === undefined ? undefined : epochSteps(amount, trainExamples, document.data.batchSize);
   const steps = numSteps(document, trainExamples);
   return steps === undefined ? undefined : Math.round((amount / 100) * steps);
 }
@@ -44,7 +45,12 @@ export function checkRules(document: RunFileDocument, facts: RuleFacts): Problem
   ]);
 }
 
-function checkSchedule({ schedule }: Rule, path: Path, document: RunFileDocument, { trainExamples }: RuleFacts): Problem[] {
+function checkSchedule(
+  { schedule }: Rule,
+  path: Path,
+  document: RunFileDocument,
+  { trainExamples }: RuleFacts,
+): Problem[] {
   const problems: Problem[] = [];
   const name = nameOf(path);
   if (schedule.kind === 'polynomial' && schedule.finalSparsity < schedule.initialSparsity) {
@@ -59,10 +65,16 @@ function checkSchedule({ schedule }: Rule, path: Path, document: RunFileDocument
   const told = (key: 'beginStep' | 'endStep', step: number): string =>
     typeof schedule[key] === 'number' ? `${key} ${step}` : `${key} ${step} (${schedule[key]})`;
   if (end !== undefined && steps !== undefined && end > steps) {
-    problems.push({ path: [...path, 'endStep'], message: `${name}: ${told('endStep', end)} is beyond the run, which has ${steps} steps; lower endStep or train longer` });
+    problems.push({
+      path: [...path, 'endStep'],
+      message: `${name}: ${told('endStep', end)} is beyond the run, which has ${steps} steps; lower endStep or train longer`,
+    });
   }
   if (begin !== undefined && end !== undefined && begin > end) {
-    problems.push({ path: [...path, 'beginStep'], message: `${name}: ${told('beginStep', begin)} must be <= ${told('endStep', end)}; the default of endStep is 75%` });
+    problems.push({
+      path: [...path, 'beginStep'],
+      message: `${name}: ${told('beginStep', begin)} must be <= ${told('endStep', end)}; the default of endStep is 75%`,
+    });
   }
   return problems;
 }
@@ -70,7 +82,12 @@ function checkSchedule({ schedule }: Rule, path: Path, document: RunFileDocument
 function checkMatch(match: string | null, path: Path, facts: RuleFacts): Problem[] {
   if (match === null) {
     if (facts.prunableNames === undefined || facts.prunableNames.length > 0) return [];
-    return [{ path, message: `${nameOf(path)} has no match and the model has no kernels of dense or convolution layers to prune; name parameters with match` }];
+    return [
+      {
+        path,
+        message: `${nameOf(path)} has no match and the model has no kernels of dense or convolution layers to prune; name parameters with match`,
+      },
+    ];
   }
   return checkGlob(match, [...path, 'match'], facts.parameterNames);
 }
@@ -85,10 +102,17 @@ export function checkGlob(glob: string, path: Path, names: readonly string[] | u
 
 /** The rules of the effective file. All steps must be known: check first. */
 export function resolveRules(document: RunFileDocument, trainExamples: number): SparsityRule[] {
-  return document.sparsity.map((rule) => ({ ...rule, schedule: resolveSchedule(rule.schedule, document, trainExamples) }));
+  return document.sparsity.map((rule) => ({
+    ...rule,
+    schedule: resolveSchedule(rule.schedule, document, trainExamples),
+  }));
 }
 
-function resolveSchedule(schedule: Rule['schedule'], document: RunFileDocument, trainExamples: number): SparsitySchedule {
+function resolveSchedule(
+  schedule: Rule['schedule'],
+  document: RunFileDocument,
+  trainExamples: number,
+): SparsitySchedule {
   const beginStep = toStep(schedule.beginStep, document, trainExamples) ?? 0;
   const endStep = toStep(schedule.endStep, document, trainExamples) ?? 0;
   return { ...schedule, beginStep, endStep };

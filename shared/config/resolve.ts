@@ -48,7 +48,8 @@ export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
       decay: resolveDecay(document.training),
       clipNorm: training.clipNorm,
       evaluateEvery:
-        training.evaluateEvery ?? (facts.testExamples === 0 ? 0 : epochSteps(1, facts.trainExamples, document.data.batchSize)),
+        training.evaluateEvery ??
+        (facts.testExamples === 0 ? 0 : epochSteps(1, facts.trainExamples, document.data.batchSize)),
     },
     sparsity: resolveRules(document, facts.trainExamples),
     kernels,
@@ -74,22 +75,31 @@ export function configWarnings(runFile: RunFile, config: RunConfig, facts: JobFa
   const { source } = runFile;
   const { cluster, consistency, training, kernels } = config;
   if (cluster.workers.max > cluster.slices) {
-    warnings.push(`cluster.workers ${cluster.workers.max} is more than cluster.slices ${cluster.slices}: ${cluster.workers.max - cluster.slices} will be idle`);
+    warnings.push(
+      `cluster.workers ${cluster.workers.max} is more than cluster.slices ${cluster.slices}: ${cluster.workers.max - cluster.slices} will be idle`,
+    );
   }
   // The default is written into every effective file, so only another value shows that the user meant it.
-  if (kernels.sparseBelow !== 0.2) warnings.push(`kernels.sparseBelow ${kernels.sparseBelow} is ignored: this version computes every layer dense`);
-  if (consistency.staleness > 0) warnings.push(`consistency.staleness ${consistency.staleness} is ignored: bsp has none`);
+  if (kernels.sparseBelow !== 0.2)
+    warnings.push(`kernels.sparseBelow ${kernels.sparseBelow} is ignored: this version computes every layer dense`);
+  if (consistency.staleness > 0)
+    warnings.push(`consistency.staleness ${consistency.staleness} is ignored: bsp has none`);
   if (facts.testExamples === 0 && training.evaluateEvery > 0) {
     warnings.push(`training.evaluateEvery ${training.evaluateEvery} is ignored: the data has no test part`);
   }
   const { warmupSteps } = training.learningRateSchedule;
-  if (warmupSteps >= training.steps) warnings.push(`training.learningRateSchedule.warmupSteps ${warmupSteps} spans the whole run of ${training.steps} steps`);
+  if (warmupSteps >= training.steps)
+    warnings.push(
+      `training.learningRateSchedule.warmupSteps ${warmupSteps} spans the whole run of ${training.steps} steps`,
+    );
   const { weightDecay, l1, l2, match } = training.decay;
   if (source.has(['training', 'decay', 'match']) && match !== '*' && weightDecay === 0 && l1 === 0 && l2 === 0) {
     warnings.push(`training.decay.match ${JSON.stringify(match)} is ignored: weightDecay, l1 and l2 are 0`);
   }
   if (config.data.batchSize > facts.trainExamples) {
-    warnings.push(`data.batchSize ${config.data.batchSize} is more than the ${facts.trainExamples} training examples: a step sees some of them twice`);
+    warnings.push(
+      `data.batchSize ${config.data.batchSize} is more than the ${facts.trainExamples} training examples: a step sees some of them twice`,
+    );
   }
   warnings.push(...unusualMatches(config, facts));
   return warnings;
@@ -102,6 +112,10 @@ function unusualMatches({ sparsity }: RunConfig, { parameterNames, prunableNames
     if (match === null) return [];
     const others = parameterNames.filter((name) => matchesGlob(match, name) && !prunableNames.includes(name));
     const more = others.length > 3 ? ` and ${others.length - 3} more` : '';
-    return others.length === 0 ? [] : [`sparsity.${k}.match ${JSON.stringify(match)} also prunes ${others.slice(0, 3).join(', ')}${more}, which are no kernels`];
+    return others.length === 0
+      ? []
+      : [
+          `sparsity.${k}.match ${JSON.stringify(match)} also prunes ${others.slice(0, 3).join(', ')}${more}, which are no kernels`,
+        ];
   });
 }

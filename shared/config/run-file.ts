@@ -39,7 +39,10 @@ export function loadRunFile(path: string, options: { readonly set?: readonly str
 export function parseRunFile(text: string, path: string, options: { readonly set?: readonly string[] } = {}): RunFile {
   const source = new RunFileSource(path, text, options.set);
   const parsed = runFileSchema.safeParse(source.value);
-  const problems = [...(parsed.success ? [] : problemsOf(parsed.error.issues, source.value)), ...lengthProblems(source)];
+  const problems = [
+    ...(parsed.success ? [] : problemsOf(parsed.error.issues, source.value)),
+    ...lengthProblems(source),
+  ];
   if (!parsed.success) throw source.error(problems);
   const document = parsed.data;
   problems.push(...relationProblems(document), ...checkRules(document, {}));
@@ -87,17 +90,27 @@ function lengthProblems({ value }: RunFileSource): Problem[] {
   if (typeof training !== 'object' || training === null || Array.isArray(training)) return [];
   const { steps, epochs } = training as { steps?: unknown; epochs?: unknown };
   if (steps === undefined && epochs === undefined) {
-    return [{ path: ['training'], message: 'training needs its length; add steps, such as 1000, or epochs, such as 12' }];
+    return [
+      { path: ['training'], message: 'training needs its length; add steps, such as 1000, or epochs, such as 12' },
+    ];
   }
   if (steps === undefined || epochs === undefined) return [];
-  return [{ path: ['training', 'epochs'], message: `training has both steps (${JSON.stringify(steps)}) and epochs (${JSON.stringify(epochs)}); remove one` }];
+  return [
+    {
+      path: ['training', 'epochs'],
+      message: `training has both steps (${JSON.stringify(steps)}) and epochs (${JSON.stringify(epochs)}); remove one`,
+    },
+  ];
 }
 
 function relationProblems({ cluster, data, training }: RunFileDocument): Problem[] {
   const problems: Problem[] = [];
   const slices = cluster.slices ?? cluster.workers;
   if (slices > data.batchSize) {
-    const told = cluster.slices === undefined ? `cluster.workers ${cluster.workers} is the number of slices and` : `cluster.slices ${slices}`;
+    const told =
+      cluster.slices === undefined
+        ? `cluster.workers ${cluster.workers} is the number of slices and`
+        : `cluster.slices ${slices}`;
     problems.push({
       path: ['cluster', cluster.slices === undefined ? 'workers' : 'slices'],
       message: `${told} must be <= data.batchSize ${data.batchSize}, so that no slice is empty; lower it or raise batchSize`,
@@ -124,7 +137,9 @@ function resolveSource(source: RunFileDocument['data']['source'], folder: string
     return { csv: { train: resolve(folder, source.csv), test: null, label: -1, header: true, labels: 'classes' } };
   }
   const { train, test, label, header, labels } = source.csv;
-  return { csv: { train: resolve(folder, train), test: test === null ? null : resolve(folder, test), label, header, labels } };
+  return {
+    csv: { train: resolve(folder, train), test: test === null ? null : resolve(folder, test), label, header, labels },
+  };
 }
 
 /** `runs of mine.yaml` -> `runs-of-mine`. */

@@ -17,7 +17,8 @@ function position(about: string) {
     .describe(about);
 }
 
-const path = (about: string) => z.string({ error: 'must be a path' }).min(1, { error: 'must be a path' }).describe(about);
+const path = (about: string) =>
+  z.string({ error: 'must be a path' }).min(1, { error: 'must be a path' }).describe(about);
 
 const csv = mapping('tables of numbers, one example a row', {
   train: path('training file, relative to the run file'),
@@ -27,7 +28,9 @@ const csv = mapping('tables of numbers, one example a row', {
     .describe('column of the label: a header name or an index from 0; default -1, the last column')
     .default(-1),
   header: flag('does the first row name the columns; default true').default(true),
-  labels: choice('classes: class ids; numbers: regression targets; default classes', ['classes', 'numbers']).default('classes'),
+  labels: choice('classes: class ids; numbers: regression targets; default classes', ['classes', 'numbers']).default(
+    'classes',
+  ),
 });
 
 /** True for a module's or file's path, false for a built-in's name. */
@@ -44,17 +47,25 @@ function dataError({ input }: { input?: unknown }): string {
 const dataSource = z
   .union(
     [
-      z.string().refine((text) => isPath(text) || (DATA_NAMES as readonly string[]).includes(text), { error: dataError }),
+      z
+        .string()
+        .refine((text) => isPath(text) || (DATA_NAMES as readonly string[]).includes(text), { error: dataError }),
       mapping('', { idx: path('folder with the four IDX files') }),
-      mapping('', { csv: z.union([path('training file'), csv], { error: 'must be a path or a mapping with train, test, label, header, labels' }) }),
+      mapping('', {
+        csv: z.union([path('training file'), csv], {
+          error: 'must be a path or a mapping with train, test, label, header, labels',
+        }),
+      }),
     ],
     { error: dataError },
   )
   .describe('mnist, fashion-mnist, {idx: DIR}, {csv: ...}, or a module that exports train and test');
 
 const learningRate = (standard: number) => real(`step size, > 0; default ${standard}`, { above: 0 }).default(standard);
-const epsilon = (standard: number) => real(`added to the denominator, > 0; default ${standard}`, { above: 0 }).default(standard);
-const beta = (about: string, standard: number) => real(`${about}, 0 <= x < 1; default ${standard}`, { min: 0, below: 1 }).default(standard);
+const epsilon = (standard: number) =>
+  real(`added to the denominator, > 0; default ${standard}`, { above: 0 }).default(standard);
+const beta = (about: string, standard: number) =>
+  real(`${about}, 0 <= x < 1; default ${standard}`, { min: 0, below: 1 }).default(standard);
 const momentum = beta('momentum', 0);
 const adam = {
   learningRate: learningRate(0.001),
@@ -64,7 +75,11 @@ const adam = {
 };
 
 const optimizer = kinds('how gradients become updates; names and defaults as in PyTorch; default adam', {
-  sgd: { learningRate: learningRate(0.001), momentum, nesterov: flag('Nesterov momentum; needs momentum > 0; default false').default(false) },
+  sgd: {
+    learningRate: learningRate(0.001),
+    momentum,
+    nesterov: flag('Nesterov momentum; needs momentum > 0; default false').default(false),
+  },
   adam,
   adamw: adam,
   rmsprop: {
@@ -127,15 +142,28 @@ const rule = mapping('what to prune, how much, when', {
     ['magnitude'],
     ['normalizedMagnitude', 'gradient', 'saliency', 'movement', 'random', 'fisher', 'snip', 'lamp', 'activation'],
   ).default('magnitude'),
-  granularity: choice('what is pruned as one; default element', ['element'], ['block', 'nm', 'neuron', 'filter']).default('element'),
-  scope: choice('global: ranked together; layer: the same sparsity in each parameter; default global', ['global', 'layer'], ['erk', 'er']).default('global'),
+  granularity: choice(
+    'what is pruned as one; default element',
+    ['element'],
+    ['block', 'nm', 'neuron', 'filter'],
+  ).default('element'),
+  scope: choice(
+    'global: ranked together; layer: the same sparsity in each parameter; default global',
+    ['global', 'layer'],
+    ['erk', 'er'],
+  ).default('global'),
   regrowth: choice('what brings elements back; default none', ['none'], ['set', 'rigl']).default('none'),
   protect: mapping('what pruning never takes', {
     minSurvivorsPerParameter: whole('survivors left in each parameter, >= 0; default 1').default(1),
   }).prefault({}),
 });
 
-const wireFormat = choice('format of values on the wire; default float32', ['float32', 'bfloat16', 'float16', 'int8']).default('float32');
+const wireFormat = choice('format of values on the wire; default float32', [
+  'float32',
+  'bfloat16',
+  'float16',
+  'int8',
+]).default('float32');
 const modelError = 'must be a built-in such as lenet-300-100, or a module such as ./model.ts';
 const nameError = 'must be letters, digits, dots, dashes and underscores, at most 100, starting with a letter or digit';
 
@@ -159,30 +187,54 @@ export const runFileSchema = mapping('A Whittle run file', {
   cluster: mapping('the processes of the run', {
     servers: whole('parameter servers, >= 1; default 1', { min: 1, max: 1024 }).default(1),
     workers: workers(),
-    backend: choice('what computes; auto: the best that loads; default auto', ['auto', 'tensorflow-gpu', 'tensorflow', 'wasm', 'cpu']).default('auto'),
+    backend: choice('what computes; auto: the best that loads; default auto', [
+      'auto',
+      'tensorflow-gpu',
+      'tensorflow',
+      'wasm',
+      'cpu',
+    ]).default('auto'),
     replication: only('standby servers; default 0', 0, 'a standby for each server').default(0),
-    slices: whole('parts a global batch is cut into, at most batchSize; default: workers', { min: 1, max: 65536 }).optional(),
+    slices: whole('parts a global batch is cut into, at most batchSize; default: workers', {
+      min: 1,
+      max: 65536,
+    }).optional(),
   }).prefault({}),
   consistency: mapping('how far workers may drift apart', {
     mode: choice('default bsp', ['bsp'], ['ssp', 'asp']).default('bsp'),
     staleness: whole('clocks a worker may lag, for ssp; default 0').default(0),
-    backupWorkers: only('idle workers that recompute the slowest slices; default 0', 0, 'recomputing slow slices').default(0),
+    backupWorkers: only(
+      'idle workers that recompute the slowest slices; default 0',
+      0,
+      'recomputing slow slices',
+    ).default(0),
   }).prefault({}),
   training: mapping('steps and optimizer; give steps or epochs', {
     steps: whole('optimizer steps, >= 1', { min: 1 }).optional(),
-    epochs: real('passes over the training data, > 0: ceil(epochs x examples / batchSize) steps', { above: 0, max: 1e6 }).optional(),
+    epochs: real('passes over the training data, > 0: ceil(epochs x examples / batchSize) steps', {
+      above: 0,
+      max: 1e6,
+    }).optional(),
     optimizer: optimizer.prefault({ kind: 'adam' }),
     learningRateSchedule: learningRateSchedule.prefault({ kind: 'constant' }),
     decay: mapping('what pulls weights to zero', {
       weightDecay: real('decoupled: w -= lr x weightDecay x w; >= 0, default 0 (adamw 0.01)', { min: 0 }).optional(),
       l2: real('added to the gradient: g += l2 x w; >= 0, default 0', { min: 0 }).default(0),
       l1: real('proximal: soft threshold by lr x l1; >= 0, default 0', { min: 0 }).default(0),
-      match: z.string({ error: 'must be a glob of parameter names' }).min(1, { error: 'must be a glob of parameter names' }).describe('glob of parameter names it applies to; default all').default('*'),
+      match: z
+        .string({ error: 'must be a glob of parameter names' })
+        .min(1, { error: 'must be a glob of parameter names' })
+        .describe('glob of parameter names it applies to; default all')
+        .default('*'),
     }).prefault({}),
     clipNorm: real('largest global L2 norm of the gradient, > 0; default none', { above: 0 }).nullable().default(null),
     evaluateEvery: whole('steps between evaluations, 0: only at the end; default one epoch').optional(),
   }),
-  sparsity: z.array(rule, { error: 'must be a list of rules, each starting with a dash; [] prunes nothing' }).max(64, { error: 'must be at most 64 rules' }).describe('rules of pruning, applied in order; default none').default([]),
+  sparsity: z
+    .array(rule, { error: 'must be a list of rules, each starting with a dash; [] prunes nothing' })
+    .max(64, { error: 'must be at most 64 rules' })
+    .describe('rules of pruning, applied in order; default none')
+    .default([]),
   kernels: mapping('how layers are computed', {
     sparseBelow: real('density below which a layer runs sparse, 0 to 1; default 0.2', { min: 0, max: 1 }).default(0.2),
   }).prefault({}),

@@ -34,15 +34,26 @@ export class RunFileSource {
   constructor(label: string, text: string, set: readonly string[] = []) {
     this.label = label;
     this.#text = text;
-    if (text.length > MAX_CHARACTERS) throw new WhittleError('RUN_FILE', `${label} has ${text.length} characters, more than the ${MAX_CHARACTERS} a run file may have`);
+    if (text.length > MAX_CHARACTERS)
+      throw new WhittleError(
+        'RUN_FILE',
+        `${label} has ${text.length} characters, more than the ${MAX_CHARACTERS} a run file may have`,
+      );
     this.#document = parseDocument(text, { lineCounter: this.#lines, prettyErrors: false });
     const faults = [...this.#document.errors, ...this.#document.warnings];
     if (faults.length > 0) {
-      throw this.#fail(faults.map(({ code, message, pos }) => ({ message: this.#syntaxMessage(code, message, pos[0]), place: this.#place(pos[0]) })));
+      throw this.#fail(
+        faults.map(({ code, message, pos }) => ({
+          message: this.#syntaxMessage(code, message, pos[0]),
+          place: this.#place(pos[0]),
+        })),
+      );
     }
     this.#overrides = set.map((each) => parseOverride(each));
     if (this.#document.contents === null) {
-      throw this.#fail([{ message: 'the file is empty; `whittle init` writes one to start from', place: { line: 1, column: 1 } }]);
+      throw this.#fail([
+        { message: 'the file is empty; `whittle init` writes one to start from', place: { line: 1, column: 1 } },
+      ]);
     }
     let value: unknown;
     try {
@@ -57,7 +68,9 @@ export class RunFileSource {
 
   /** One RUN_FILE error with every problem at its place, in the order of the file. */
   error(problems: readonly Problem[]): WhittleError {
-    return this.#fail(problems.map((problem) => ({ message: problem.message, path: problem.path, ...this.#locate(problem) })));
+    return this.#fail(
+      problems.map((problem) => ({ message: problem.message, path: problem.path, ...this.#locate(problem) })),
+    );
   }
 
   /** True where the user wrote this key, in the file or with --set. */
@@ -84,7 +97,7 @@ export class RunFileSource {
   /** Offset of the value at the path (of the key, where asked or where the value is missing), and how deep the file goes. */
   #find(path: Path, key?: string): { offset: number; depth: number } {
     let depth = 0;
-    let node = this.#document.contents as Node | null;
+    let node = this.#document.contents;
     let offset = node?.range?.[0] ?? 0;
     for (const step of key === undefined ? path : [...path, key]) {
       if (isAlias(node)) node = node.resolve(this.#document) ?? null;
@@ -121,7 +134,9 @@ export class RunFileSource {
   }
 
   #fail(found: readonly { message: string; path?: Path; place?: Place; override?: Override }[]): WhittleError {
-    const problems = [...found].sort((a, b) => (a.place?.line ?? 0) - (b.place?.line ?? 0) || (a.place?.column ?? 0) - (b.place?.column ?? 0));
+    const problems = [...found].sort(
+      (a, b) => (a.place?.line ?? 0) - (b.place?.line ?? 0) || (a.place?.column ?? 0) - (b.place?.column ?? 0),
+    );
     const shown = problems.map(({ message, place, override }) => {
       if (place === undefined) return `--set ${override?.text ?? ''}: ${message}`;
       const source = this.#text.split('\n')[place.line - 1]?.trimEnd() ?? '';
@@ -129,7 +144,10 @@ export class RunFileSource {
       // Long lines are cut around the column.
       const from = source.length > 160 ? Math.max(0, place.column - 80) : 0;
       const gutter = ' '.repeat(number.length);
-      const excerpt = source === '' ? '' : `\n  ${number} | ${source.slice(from, from + 160)}\n  ${gutter} | ${' '.repeat(place.column - 1 - from)}^`;
+      const excerpt =
+        source === ''
+          ? ''
+          : `\n  ${number} | ${source.slice(from, from + 160)}\n  ${gutter} | ${' '.repeat(place.column - 1 - from)}^`;
       return `${this.label}:${place.line}:${place.column}: ${message}${excerpt}`;
     });
     const head = problems.length === 1 ? '' : `${problems.length} problems in ${this.label}\n`;

@@ -63,9 +63,27 @@ export interface TrainingConfig {
 
 export type OptimizerConfig =
   | { readonly kind: 'sgd'; readonly learningRate: number; readonly momentum: number; readonly nesterov: boolean }
-  | { readonly kind: 'adam'; readonly learningRate: number; readonly beta1: number; readonly beta2: number; readonly epsilon: number }
-  | { readonly kind: 'rmsprop'; readonly learningRate: number; readonly rho: number; readonly epsilon: number; readonly momentum: number; readonly centered: boolean }
-  | { readonly kind: 'adagrad'; readonly learningRate: number; readonly epsilon: number; readonly initialAccumulator: number };
+  | {
+      readonly kind: 'adam';
+      readonly learningRate: number;
+      readonly beta1: number;
+      readonly beta2: number;
+      readonly epsilon: number;
+    }
+  | {
+      readonly kind: 'rmsprop';
+      readonly learningRate: number;
+      readonly rho: number;
+      readonly epsilon: number;
+      readonly momentum: number;
+      readonly centered: boolean;
+    }
+  | {
+      readonly kind: 'adagrad';
+      readonly learningRate: number;
+      readonly epsilon: number;
+      readonly initialAccumulator: number;
+    };
 
 /** Multiplies the optimizer's learning rate. `warmupSteps`: linear from 0 before it, in every kind. */
 export type LearningRateSchedule =

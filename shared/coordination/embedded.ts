@@ -11,7 +11,12 @@ const MAX_JOURNAL_BYTES = 256 << 20;
 
 const count = z.number().int().nonnegative();
 const entry = z.discriminatedUnion('op', [
-  z.object({ op: z.literal('generation'), id: z.string(), generation: count, from: z.object({ clock: count, checkpoint: z.string() }).nullable() }),
+  z.object({
+    op: z.literal('generation'),
+    id: z.string(),
+    generation: count,
+    from: z.object({ clock: count, checkpoint: z.string() }).nullable(),
+  }),
   z.object({ op: z.literal('latest'), id: z.string(), generation: count, clock: count, folder: z.string() }),
 ]);
 type Entry = z.infer<typeof entry>;
@@ -78,13 +83,20 @@ export class EmbeddedCoordinator implements Coordinator {
     return this.#serialized(async () => {
       await this.#replay(false);
       const { generation, clock, folder } = latest;
-      const held = generation === this.#inForce() && (await this.#append({ op: 'latest', id: newId(), generation, clock, folder }));
+      const held =
+        generation === this.#inForce() &&
+        (await this.#append({ op: 'latest', id: newId(), generation, clock, folder }));
       if (held) return;
       const inForce = this.#inForce();
-      if (generation > inForce) throw new WhittleError('INTERNAL', `generation ${generation} was never taken; ${inForce} is in force`);
-      throw new WhittleError('STALE_GENERATION', `checkpoint ${folder} is of generation ${generation}, but ${inForce} is in force; leave the run to its new scheduler`, {
-        data: { generation, inForce, folder },
-      });
+      if (generation > inForce)
+        throw new WhittleError('INTERNAL', `generation ${generation} was never taken; ${inForce} is in force`);
+      throw new WhittleError(
+        'STALE_GENERATION',
+        `checkpoint ${folder} is of generation ${generation}, but ${inForce} is in force; leave the run to its new scheduler`,
+        {
+          data: { generation, inForce, folder },
+        },
+      );
     });
   }
 
@@ -140,7 +152,8 @@ export class EmbeddedCoordinator implements Coordinator {
   /** Applies what the journal holds beyond what was replayed; answers the ids of the entries that held. */
   async #replay(cutTornTail: boolean): Promise<Set<string>> {
     const { size } = await this.#handle.stat();
-    if (size > MAX_JOURNAL_BYTES) throw new WhittleError('CHECKPOINT', `${this.path} has ${size} bytes; it is not a coordination journal`);
+    if (size > MAX_JOURNAL_BYTES)
+      throw new WhittleError('CHECKPOINT', `${this.path} has ${size} bytes; it is not a coordination journal`);
     const text = Buffer.alloc(size - this.#replayed);
     let filled = 0;
     while (filled < text.length) {
@@ -155,7 +168,10 @@ export class EmbeddedCoordinator implements Coordinator {
       if (parsed === null) {
         // A crash can also leave a last line of the right length whose content never reached the disk.
         if (newline === filled - 1) break;
-        throw new WhittleError('CHECKPOINT', `${this.path} is damaged at byte ${this.#replayed + from}; restore it from a copy, or launch a new run from a checkpoint`);
+        throw new WhittleError(
+          'CHECKPOINT',
+          `${this.path} is damaged at byte ${this.#replayed + from}; restore it from a copy, or launch a new run from a checkpoint`,
+        );
       }
       if (this.#apply(parsed)) held.add(parsed.id);
       from = newline + 1;

@@ -90,7 +90,9 @@ export async function acquireRunLock(runDirectory: string, options: { readonly a
       for (const { token } of chain) await rm(claimPath(path, token), { force: true });
       return await hold(path, holder);
     }
-    throw new WhittleError('RUN_LOCKED', `too many processes want the lock of ${runDirectory}; try again`, { retryable: true });
+    throw new WhittleError('RUN_LOCKED', `too many processes want the lock of ${runDirectory}; try again`, {
+      retryable: true,
+    });
   } catch (error) {
     throw await diskError(path, 0, error);
   } finally {
@@ -112,7 +114,15 @@ interface LockState {
   readonly modified: number;
 }
 
-const UNREADABLE: LockHolder = { host: 'unknown', pid: 0, processStart: '', pidSpace: '', address: '', takenAt: '', token: 'unreadable' };
+const UNREADABLE: LockHolder = {
+  host: 'unknown',
+  pid: 0,
+  processStart: '',
+  pidSpace: '',
+  address: '',
+  takenAt: '',
+  token: 'unreadable',
+};
 
 async function readLock(path: string): Promise<LockState | null> {
   try {
@@ -214,9 +224,13 @@ async function touch(path: string, holder: LockHolder): Promise<void> {
 
 function lockedBy(runDirectory: string, { holder }: LockState): WhittleError {
   if (holder === null) {
-    return new WhittleError('RUN_LOCKED', `${join(runDirectory, LOCK_FILE)} is being written by another process; try again in ${STALE_MILLISECONDS / 1000} s`, {
-      retryable: true,
-    });
+    return new WhittleError(
+      'RUN_LOCKED',
+      `${join(runDirectory, LOCK_FILE)} is being written by another process; try again in ${STALE_MILLISECONDS / 1000} s`,
+      {
+        retryable: true,
+      },
+    );
   }
   const { host, pid, address, takenAt } = holder;
   return new WhittleError(

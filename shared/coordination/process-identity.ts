@@ -20,7 +20,12 @@ export async function thisProcess(): Promise<ProcessIdentity> {
     readlink('/proc/self/ns/pid').catch(() => ''),
     processStat(process.pid),
   ]);
-  return { host: hostname(), pid: process.pid, processStart: stat?.start ?? '', pidSpace: `${boot.trim()} ${namespace}`.trim() };
+  return {
+    host: hostname(),
+    pid: process.pid,
+    processStart: stat?.start ?? '',
+    pidSpace: `${boot.trim()} ${namespace}`.trim(),
+  };
 }
 
 /** `unknown` for a process of another host or container, which cannot be seen from here. */

@@ -32,7 +32,7 @@ export function withDeadline<T>(
       },
       (reason: unknown) => {
         end();
-        reject(reason as Error);
+        reject(reason);
       },
     );
     if (signal?.aborted === true) onAbort();

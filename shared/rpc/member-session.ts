@@ -89,7 +89,7 @@ export class MemberSession {
       failure: {
         code: error.code,
         message: error.rawMessage,
-        stack: error.isUserError ? '' : (error.cause instanceof Error ? error.cause.stack : error.stack) ?? '',
+        stack: error.isUserError ? '' : ((error.cause instanceof Error ? error.cause.stack : error.stack) ?? ''),
         step,
         data: JSON.stringify(error.data),
       },

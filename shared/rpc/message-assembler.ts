@@ -57,7 +57,7 @@ export class MessageAssembler {
     }
     this.#header = header;
     // Unlike allocUnsafe this is never cut from Node's shared pool: the buffer is the body's own.
-    this.#body = new Uint8Array(Buffer.allocUnsafeSlow(bodyBytes).buffer as ArrayBuffer, 0, bodyBytes);
+    this.#body = new Uint8Array(Buffer.allocUnsafeSlow(bodyBytes).buffer, 0, bodyBytes);
     this.#filled = 0;
     this.#crc = 0;
   }

@@ -1,13 +1,5 @@
 import { setLogVerbosity, logVerbosity, loadPackageDefinition, makeClientConstructor } from '@grpc/grpc-js';
-import type {
-  CallOptions,
-  Client,
-  ClientUnaryCall,
-  GrpcObject,
-  ServiceDefinition,
-  requestCallback,
-} from '@grpc/grpc-js';
-import type { ServiceClientConstructor } from '@grpc/grpc-js/build/src/make-client.js';
+import type { CallOptions, Client, ClientUnaryCall, GrpcObject, requestCallback } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { service as healthServiceDefinition } from 'grpc-health-check';
 import { join } from 'node:path';
@@ -48,10 +40,9 @@ export interface HealthClient extends Client {
 }
 
 /** Client constructor of grpc.health.v1.Health, which every role's server answers. */
-export const Health = makeClientConstructor(
-  healthServiceDefinition as unknown as ServiceDefinition,
-  'Health',
-) as ServiceClientConstructor as unknown as new (...args: ConstructorParameters<typeof Client>) => HealthClient;
+export const Health = makeClientConstructor(healthServiceDefinition, 'Health') as unknown as new (
+  ...args: ConstructorParameters<typeof Client>
+) => HealthClient;
 
 /** Bytes of a frame's protobuf encoding. Its chunk is not copied where there is none. */
 export function encodedFrameBytes(frame: Frame): number {

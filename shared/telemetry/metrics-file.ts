@@ -1,4 +1,4 @@
-import { appendFile, readFile } from 'node:fs/promises';
+import { appendFile, readFile, stat, truncate } from 'node:fs/promises';
 import { diskError, errorCode, writeDurably } from '../checkpoint/durable.ts';
 import type { StepMetrics } from './run-status.ts';
 
@@ -52,10 +52,17 @@ export class MetricsFile {
     this.#lines = [];
     if (text !== '') {
       this.#writing = this.#writing.then(async () => {
+        const before = await stat(this.path).then(
+          (stats) => stats.size,
+          () => 0,
+        );
         try {
           await appendFile(this.path, text);
         } catch (error) {
           this.#failure ??= await diskError(this.path, text.length, error);
+          // On a full disk: what got there goes again, and all of it is written when there is space.
+          await truncate(this.path, before).catch(() => undefined);
+          this.#lines.unshift(text);
         }
       });
     }

@@ -29,12 +29,23 @@ describe('the golden training run through real processes', function () {
           metrics.forEach(({ step, loss, sparsity }, i) => {
             assert.equal(step, i + 1, label);
             const expected = golden.losses[i] as number;
-            assert.ok(Math.abs(loss - expected) <= 1e-4 * Math.abs(expected), `${label}: loss ${loss} at step ${step}, PyTorch ${expected}`);
+            assert.ok(
+              Math.abs(loss - expected) <= 1e-4 * Math.abs(expected),
+              `${label}: loss ${loss} at step ${step}, PyTorch ${expected}`,
+            );
             // 384 prunable elements: counts are exact where the quotient may differ in its last bit.
-            assert.equal(Math.round(sparsity * 384), Math.round((golden.sparsity[i] as number) * 384), `${label}: sparsity at step ${step}`);
+            assert.equal(
+              Math.round(sparsity * 384),
+              Math.round((golden.sparsity[i] as number) * 384),
+              `${label}: sparsity at step ${step}`,
+            );
             assert.ok(Math.abs(sparsity - (golden.sparsity[i] as number)) < 1e-15, label);
           });
-          assert.deepEqual(Object.keys(result.slicesByWorker), Array.from({ length: workers }, (_, i) => String(i)), label);
+          assert.deepEqual(
+            Object.keys(result.slicesByWorker),
+            Array.from({ length: workers }, (_, i) => String(i)),
+            label,
+          );
           assert.equal(sum(Object.values(result.slicesByWorker)), 60 * 4, label);
           digests.add(digestsOf(result));
         });

@@ -1,9 +1,13 @@
+import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
+import type { LatestCheckpoint } from '../../shared/coordination/coordinator.ts';
+import { EmbeddedCoordinator } from '../../shared/coordination/embedded.ts';
+import { readRunLock } from '../../shared/coordination/lock.ts';
 import type { RunResult, RunStatus, StepMetrics } from '../../shared/telemetry/run-status.ts';
 
 /** The compiled command line: cluster tests run what users run. `npm test` builds it first. */
@@ -88,10 +92,131 @@ export function goldenRunFile(changes: { servers: number; workers: number; slice
     sparsity: [
       {
         match: '*/kernel',
-        schedule: { kind: 'polynomial', initialSparsity: 0, finalSparsity: 0.8, beginStep: 10, endStep: 50, frequency: 10, power: 3 },
+        schedule: {
+          kind: 'polynomial',
+          initialSparsity: 0,
+          finalSparsity: 0.8,
+          beginStep: 10,
+          endStep: 50,
+          frequency: 10,
+          power: 3,
+        },
         scope: 'global',
       },
     ],
     checkpoint: { every: 20, keep: 3 },
+  };
+}
+
+/** Looks again and again until `look` finds something; fails with `what` after the deadline. */
+export async function until<T>(
+  what: string,
+  look: () => Promise<T | null> | T | null,
+  milliseconds = 60_000,
+): Promise<T> {
+  for (const end = Date.now() + milliseconds; ;) {
+    const found = await look();
+    if (found !== null) return found;
+    if (Date.now() > end) throw new Error(`waited ${milliseconds / 1000} s for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+/** Resolves when `metrics.jsonl` has the record of `step`; fails when the run ends before. */
+export async function untilStep(runDirectory: string, step: number, ended: Promise<Ended>): Promise<void> {
+  let over: Ended | null = null;
+  void ended.then((end) => (over = end));
+  await until(`step ${step} in ${runDirectory}`, async () => {
+    const metrics = await readMetrics(runDirectory).catch(() => []);
+    if ((metrics.at(-1)?.step ?? 0) >= step) return true;
+    if (over !== null) throw new Error(`the run ended before step ${step}:\n${over.stderr}\n${over.stdout}`);
+    return null;
+  });
+}
+
+/** Processes that live (zombies do not) and name `folder` in their command line: those of its runs, launchers included. */
+export async function processesOf(folder: string): Promise<number[]> {
+  const pids: number[] = [];
+  for (const entry of await readdir('/proc')) {
+    if (!/^\d+$/.test(entry) || Number(entry) === process.pid) continue;
+    const command = await readFile(`/proc/${entry}/cmdline`, 'utf8').catch(() => '');
+    if (command.includes(folder)) pids.push(Number(entry));
+  }
+  return pids;
+}
+
+/** A run is over only when nothing of it lives and its directory can be taken. */
+export async function assertQuiet(runDirectory: string): Promise<void> {
+  const left = await processesOf(runDirectory);
+  assert.deepEqual(left, [], `processes of ${runDirectory} still live`);
+  assert.equal(await readRunLock(runDirectory), null, 'the lock of the run directory is still held');
+}
+
+/** The pids that a run tells of itself. */
+export async function rolePids(runDirectory: string): Promise<number[]> {
+  const status = await readStatus(runDirectory);
+  return [status.scheduler.pid, ...status.members.map(({ pid }) => pid)];
+}
+
+/** Kills launcher and all roles as one, as a power cut does; resolves when none is left. */
+export async function killRun(runDirectory: string, launcher: ChildProcess): Promise<void> {
+  const pids = await rolePids(runDirectory);
+  launcher.kill('SIGKILL');
+  for (const pid of pids) process.kill(pid, 'SIGKILL');
+  await until('the killed processes to be gone', async () =>
+    (await processesOf(runDirectory)).length === 0 ? true : null,
+  );
+}
+
+/** What the run's coordinator says the last committed checkpoint is. */
+export async function latestCheckpoint(runDirectory: string): Promise<LatestCheckpoint> {
+  const coordinator = await EmbeddedCoordinator.open(runDirectory);
+  try {
+    const latest = await coordinator.latest();
+    assert.ok(latest, `${runDirectory} has no checkpoint`);
+    return latest;
+  } finally {
+    await coordinator.close();
+  }
+}
+
+export function digestsOf({ weightsDigest, maskDigest, stateDigest }: RunResult): readonly string[] {
+  assert.ok(weightsDigest && maskDigest && stateDigest, 'digests are missing');
+  return [weightsDigest, maskDigest, stateDigest];
+}
+
+export function lastJson<T>({ stdout }: Ended): T {
+  return JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as T;
+}
+
+/** Batch normalisation, dropout, clipping and pruning in a model so small that a step takes a few milliseconds. */
+export function smallRunFile(changes: {
+  steps: number;
+  servers?: number;
+  workers?: number;
+  every?: number;
+  keep?: number;
+}): Record<string, unknown> {
+  const { steps, servers = 2, workers = 2, every = 100, keep = 20 } = changes;
+  return {
+    name: 'small',
+    model: join(FIXTURES, 'bn-dropout-model.ts'),
+    data: { source: join(FIXTURES, 'golden-data.ts'), batchSize: 32, order: 'shuffled' },
+    cluster: { servers, workers, backend: 'wasm', slices: 4 },
+    training: { steps, optimizer: { kind: 'adam', learningRate: 0.01 }, clipNorm: 0.5, evaluateEvery: 0 },
+    sparsity: [
+      {
+        match: '*/kernel',
+        schedule: {
+          kind: 'polynomial',
+          finalSparsity: 0.8,
+          beginStep: 10,
+          endStep: Math.max(11, Math.floor(0.9 * steps)),
+          frequency: 37,
+          power: 3,
+        },
+      },
+    ],
+    checkpoint: { every, keep },
   };
 }

@@ -3,7 +3,7 @@
  * copy of its core, so they are bound here: each is the op of the same name with the tensor as first argument.
  */
 import type * as Core from '@tensorflow/tfjs-core';
-import type { Rank, ShapeMap, Tensor, Tensor4D, TensorLike } from '@tensorflow/tfjs-core';
+import type { Tensor, Tensor4D, TensorLike } from '@tensorflow/tfjs-core';
 
 type Core = typeof Core;
 type Method = (this: Tensor, ...args: never[]) => unknown;
@@ -36,9 +36,9 @@ export function registerChainedOps(core: Core): void {
     });
   }
   const shaped = function (this: Tensor, ...shape: number[]): unknown {
-    return core.reshape(this, shape as ShapeMap[Rank]);
+    return core.reshape(this, shape);
   };
-  for (const name of ['as2D', 'as3D', 'as4D', 'as5D']) define(name, shaped as Method);
+  for (const name of ['as2D', 'as3D', 'as4D', 'as5D']) define(name, shaped);
   for (const name of ['as1D', 'flatten'])
     define(name, function () {
       return core.reshape(this, [this.size]);
@@ -48,7 +48,7 @@ export function registerChainedOps(core: Core): void {
     return core.reshape(this, []);
   });
   define('reshapeAs', function (x: Tensor) {
-    return core.reshape(this, x.shape as ShapeMap[Rank]);
+    return core.reshape(this, x.shape);
   });
   for (const name of ['resizeBilinear', 'resizeNearestNeighbor'] as const) {
     define(name, function (...args) {

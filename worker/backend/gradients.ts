@@ -32,7 +32,16 @@ function sumTo(x: Tensor, shape: number[]): Tensor {
 /** Comparisons are constant almost everywhere. ThresholdedReLU and Masking need this. */
 function registerComparisons(): void {
   const zeros = (x: Tensor | undefined): Tensor => tfc.zeros((x as Tensor).shape, 'float32');
-  for (const kernelName of ['Greater', 'GreaterEqual', 'Less', 'LessEqual', 'Equal', 'NotEqual', 'LogicalAnd', 'LogicalOr']) {
+  for (const kernelName of [
+    'Greater',
+    'GreaterEqual',
+    'Less',
+    'LessEqual',
+    'Equal',
+    'NotEqual',
+    'LogicalAnd',
+    'LogicalOr',
+  ]) {
     replaceGradient({
       kernelName,
       inputsToSave: ['a', 'b'],
@@ -55,7 +64,8 @@ function registerExtremes(): void {
       inputsToSave: ['a', 'b'],
       gradFunc: (dy, saved) => {
         const [a, b] = saved as [Tensor, Tensor];
-        const part = (won: Tensor, shape: number[]): Tensor => sumTo(tfc.mul(dy as Tensor, tfc.cast(won, 'float32')), shape);
+        const part = (won: Tensor, shape: number[]): Tensor =>
+          sumTo(tfc.mul(dy as Tensor, tfc.cast(won, 'float32')), shape);
         return { a: () => part(first(a, b), a.shape), b: () => part(second(a, b), b.shape) };
       },
     });

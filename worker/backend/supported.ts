@@ -29,7 +29,10 @@ interface Refusal {
 
 /** Layers refused whatever their arguments. */
 const REFUSED: Readonly<Record<string, Refusal>> = {
-  Resizing: { why: 'TensorFlow.js cannot apply it to a batch', cure: 'resize the images in the data module, or use UpSampling2D' },
+  Resizing: {
+    why: 'TensorFlow.js cannot apply it to a batch',
+    cure: 'resize the images in the data module, or use UpSampling2D',
+  },
   CenterCrop: { why: 'TensorFlow.js has no gradient for it', cure: 'crop in the data module, or use Cropping2D' },
   RandomWidth: { why: 'TensorFlow.js has no gradient for it', cure: 'augment in the data module' },
   RandomHeight: { why: 'TensorFlow.js has no gradient for it', cure: 'augment in the data module' },
@@ -74,22 +77,34 @@ function refusalOf(view: LayerView): Refusal | undefined {
     };
   }
   if (layer.padding === 'causal') {
-    return { why: "TensorFlow.js does not compute padding 'causal'", cure: "pad the sequence at its start and use padding 'valid'" };
+    return {
+      why: "TensorFlow.js does not compute padding 'causal'",
+      cure: "pad the sequence at its start and use padding 'valid'",
+    };
   }
   if (className === 'DepthwiseConv2D' && isDilated(view)) {
     return { why: 'TensorFlow.js ignores its dilationRate', cure: 'use SeparableConv2D or Conv2D, or dilationRate 1' };
   }
   if (isDilated(view) && tf.getBackend() !== 'wasm') {
-    return { why: `backend ${tf.getBackend()} has no gradient for dilationRate`, cure: 'set cluster.backend to wasm, or dilationRate 1' };
+    return {
+      why: `backend ${tf.getBackend()} has no gradient for dilationRate`,
+      cure: 'set cluster.backend to wasm, or dilationRate 1',
+    };
   }
-  if (className === 'RNN' && cellsOf(layer).some((cell) => (cell.dropout ?? 0) > 0 || (cell.recurrentDropout ?? 0) > 0)) {
+  if (
+    className === 'RNN' &&
+    cellsOf(layer).some((cell) => (cell.dropout ?? 0) > 0 || (cell.recurrentDropout ?? 0) > 0)
+  ) {
     return {
       why: 'TensorFlow.js draws the dropout mask of its cell once and keeps it for ever',
       cure: 'use SimpleRNN, GRU or LSTM with dropout, or a Dropout layer',
     };
   }
   if (className === 'Softmax' && !isLastAxis(layer)) {
-    return { why: 'TensorFlow.js computes softmax over the last axis only', cure: 'set axis: -1, with Permute before and after' };
+    return {
+      why: 'TensorFlow.js computes softmax over the last axis only',
+      cure: 'set axis: -1, with Permute before and after',
+    };
   }
   return REFUSED[className];
 }

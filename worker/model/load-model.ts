@@ -91,7 +91,7 @@ async function fromModule(tf: Tf, path: string, seed: number): Promise<LoadedMod
   }
   const built = await withSeed({ seed, step: 0, slice: 0 }, 'model', async () => {
     try {
-      return (await (build as (tf: Tf) => unknown)(tf)) as unknown;
+      return await (build as (tf: Tf) => unknown)(tf);
     } catch (reason) {
       throw fromUserCode(reason, 'MODEL', path, 'model(tf) failed');
     }

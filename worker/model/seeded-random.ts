@@ -37,7 +37,8 @@ export function withSeedSync<T>(place: DrawPlace, stream: Stream, work: () => T)
 
 /** Uniform in [0, 1); the draws of one stream at one place, from the beginning. */
 export function generatorAt({ seed, step, slice }: DrawPlace, stream: Stream): () => number {
-  return createRandom(STREAMS.slice, seed, step, slice, stream === 'model' ? 0 : 1).float;
+  const random = createRandom(STREAMS.slice, seed, step, slice, stream === 'model' ? 0 : 1);
+  return () => random.float();
 }
 
 function replaceMathRandom(next: () => number): () => void {

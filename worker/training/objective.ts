@@ -144,8 +144,9 @@ function checkedScalar(tf: Tf, compute: () => unknown, source: string): Scalar {
   } catch (reason) {
     throw fromUserCode(reason, 'MODEL', source, 'loss(tf, labels, outputs) failed');
   }
-  if (value instanceof tf.Tensor && value.size === 1) return value.rank === 0 ? value : tf.reshape(value, []);
-  const what = value instanceof tf.Tensor ? `a tensor of shape [${value.shape.join(', ')}]` : `${typeof value}`;
+  const tensor = value instanceof tf.Tensor ? (value as Tensor) : null;
+  if (tensor?.size === 1) return tf.reshape(tensor, []);
+  const what = tensor ? `a tensor of shape [${tensor.shape.join(', ')}]` : `${typeof value}`;
   throw new WhittleError(
     'MODEL',
     `loss(tf, labels, outputs) in ${source} returns ${what}: it must return a scalar, such as its mean`,

@@ -2,7 +2,8 @@ import { defineCommand, setOption } from '../command.ts';
 
 export const command = defineCommand({
   name: 'config',
-  description: 'Print the effective run file: every default filled in, paths absolute, epochs and percentages as steps.',
+  description:
+    'Print the effective run file: every default filled in, paths absolute, epochs and percentages as steps.',
   arguments: { file: { label: 'run.yaml', description: 'the run file' } },
   options: { set: setOption },
   examples: [

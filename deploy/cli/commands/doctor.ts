@@ -7,10 +7,10 @@ const STYLES: Readonly<Record<Finding['status'], Style>> = { ok: 'green', warn: 
 export const command = defineCommand({
   name: 'doctor',
   description: 'Check that this machine can train. Exits with 1 where it cannot.',
-  options: { runs: { type: 'string', label: 'DIR', default: 'runs', description: 'folder of run directories' } },
+  options: { runsDir: { type: 'string', label: 'DIR', default: 'runs', description: 'folder of run directories' } },
   examples: [
     { command: 'doctor', effect: 'print one line a check, with the cure where something is wrong' },
-    { command: 'doctor --runs /mnt/shared/runs', effect: 'check the storage that all roles share' },
+    { command: 'doctor --runs-dir /mnt/shared/runs', effect: 'check the storage that all roles share' },
   ],
   handler: async ({ options, output }) => {
     const { checkBackends, checkCores, checkData, checkMemory, checkNode, checkPort, checkRunsFolder, checkTransport } =
@@ -21,7 +21,7 @@ export const command = defineCommand({
       () => checkMemory(),
       checkBackends,
       checkData,
-      () => checkRunsFolder(options.runs),
+      () => checkRunsFolder(options.runsDir),
       () => checkPort(),
       checkTransport,
     ];
@@ -30,10 +30,14 @@ export const command = defineCommand({
       const finding = await check();
       findings.push(finding);
       const { check: name, status, detail, cure } = finding;
-      output.line(`${output.style(STYLES[status], status.padEnd(4))}  ${name.padEnd(12)} ${detail}${cure === undefined ? '' : `\n${' '.repeat(19)}cure: ${cure}`}`);
+      output.line(
+        `${output.style(STYLES[status], status.padEnd(4))}  ${name.padEnd(12)} ${detail}${cure === undefined ? '' : `\n${' '.repeat(19)}cure: ${cure}`}`,
+      );
     }
     const failed = findings.filter(({ status }) => status === 'fail').length;
-    output.result({ ok: failed === 0, checks: findings }, () => (failed === 0 ? 'this machine can train' : `${failed} of ${findings.length} checks failed`));
+    output.result({ ok: failed === 0, checks: findings }, () =>
+      failed === 0 ? 'this machine can train' : `${failed} of ${findings.length} checks failed`,
+    );
     return failed === 0 ? 0 : 1;
   },
 });

@@ -19,25 +19,40 @@ export interface EvaluationResult {
 export const command = defineCommand({
   name: 'evaluate',
   description: 'Evaluate a checkpoint on the whole test set of its run file, with the effective weights.',
-  arguments: { target: { label: 'run|checkpoint', description: 'id or directory of a run (its newest usable checkpoint), or a checkpoint folder' } },
+  arguments: {
+    target: {
+      label: 'run|checkpoint',
+      description: 'id or directory of a run (its newest usable checkpoint), or a checkpoint folder',
+    },
+  },
   options: {
     step: { type: 'integer', label: 'N', min: 0, description: 'the newest checkpoint of this step or an earlier one' },
     runsDir: runsOption,
   },
-  examples: [{ command: 'evaluate mine', effect: 'print accuracy and loss of the newest checkpoint of the run `mine`' }],
+  examples: [
+    { command: 'evaluate mine', effect: 'print accuracy and loss of the newest checkpoint of the run `mine`' },
+  ],
   handler: async ({ arguments: { target }, options, output }) => {
-    const found = await findCheckpoint(target, { runsDirectory: options.runsDir, step: options.step, warn: output.warn });
+    const found = await findCheckpoint(target, {
+      runsDirectory: options.runsDir,
+      step: options.step,
+      warn: (message) => output.warn(message),
+    });
     const { manifest, folder } = found;
     const result = await evaluateCheckpoint(found);
     const { testAccuracy, testLoss, examples } = result;
-    output.result({ checkpoint: folder, runId: manifest.runId, step: manifest.clock, sparsity: manifest.sparsity, ...result }, () =>
-      formatPairs([
-        ['checkpoint', folder],
-        ['step', String(manifest.clock)],
-        ['sparsity', formatPercent(manifest.sparsity)],
-        ...(testAccuracy === null ? [] : [['test accuracy', `${formatPercent(testAccuracy)} of ${formatCount(examples)} examples`] as const]),
-        ['test loss', testLoss.toFixed(6)],
-      ]),
+    output.result(
+      { checkpoint: folder, runId: manifest.runId, step: manifest.clock, sparsity: manifest.sparsity, ...result },
+      () =>
+        formatPairs([
+          ['checkpoint', folder],
+          ['step', String(manifest.clock)],
+          ['sparsity', formatPercent(manifest.sparsity)],
+          ...(testAccuracy === null
+            ? []
+            : [['test accuracy', `${formatPercent(testAccuracy)} of ${formatCount(examples)} examples`] as const]),
+          ['test loss', testLoss.toFixed(6)],
+        ]),
     );
   },
 });
@@ -47,7 +62,10 @@ export async function evaluateCheckpoint({ folder, manifest }: FoundCheckpoint):
   const engine = await Engine.create({ config: manifest.config });
   try {
     if (engine.numEvaluationChunks === 0) {
-      throw new WhittleError('DATA', `the data of run ${manifest.runId} has no test part; there is nothing to evaluate on`);
+      throw new WhittleError(
+        'DATA',
+        `the data of run ${manifest.runId} has no test part; there is nothing to evaluate on`,
+      );
     }
     const size = manifest.shards.at(-1)?.end ?? 0;
     const { mask, stored, weights, state } = await readRange(folder, manifest, 0, size, { withState: true });

@@ -16,21 +16,33 @@ export const command = defineCommand({
     const directory = resolve(folder);
     const present = FILES.filter((file) => existsSync(join(directory, file)));
     if (present.length > 0 && !options.force) {
-      throw new WhittleError('USAGE', `${present.join(', ')} in ${directory} would be overwritten; choose another folder or add --force`, {
-        data: { directory, files: present },
-      });
+      throw new WhittleError(
+        'USAGE',
+        `${present.join(', ')} in ${directory} would be overwritten; choose another folder or add --force`,
+        {
+          data: { directory, files: present },
+        },
+      );
     }
     try {
       mkdirSync(directory, { recursive: true });
       for (const file of FILES) writeFileSync(join(directory, file), starter(file, directory));
     } catch (cause) {
       const message = cause instanceof Error ? cause.message : String(cause);
-      throw new WhittleError('USAGE', `cannot write into ${directory}: ${message}; choose a folder you may write to`, { cause });
+      throw new WhittleError('USAGE', `cannot write into ${directory}: ${message}; choose a folder you may write to`, {
+        cause,
+      });
     }
     const near = relative('.', directory);
     const runFile = join(near.startsWith('..') ? directory : near, 'run.yaml');
     output.result({ directory, files: FILES }, () =>
-      [`wrote ${FILES.join(', ')} in ${directory}`, '', 'next:', `  whittle schedule ${runFile}`, `  whittle launch ${runFile}`].join('\n'),
+      [
+        `wrote ${FILES.join(', ')} in ${directory}`,
+        '',
+        'next:',
+        `  whittle schedule ${runFile}`,
+        `  whittle launch ${runFile}`,
+      ].join('\n'),
     );
   },
 });
@@ -38,6 +50,8 @@ export const command = defineCommand({
 /** The starter's file; its link to the JSON schema is made to fit the folder it goes to. */
 function starter(file: (typeof FILES)[number], directory: string): string {
   const text = readFileSync(join(packageRoot, 'deploy', 'examples', 'starter', file), 'utf8');
-  const schema = relative(directory, join(packageRoot, 'shared', 'config', 'run-file.schema.json')).split(sep).join('/');
+  const schema = relative(directory, join(packageRoot, 'shared', 'config', 'run-file.schema.json'))
+    .split(sep)
+    .join('/');
   return text.replace(/\$schema=\S+/, () => `$schema=${schema}`);
 }

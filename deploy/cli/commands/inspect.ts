@@ -10,23 +10,58 @@ import { formatTable } from '../table.ts';
 export const command = defineCommand({
   name: 'inspect',
   description: 'Show a checkpoint: its layers, survivors, shards and digests. Every byte is checked against its hash.',
-  arguments: { target: { label: 'run|checkpoint', description: 'id or directory of a run (its newest usable checkpoint), or a checkpoint folder' } },
+  arguments: {
+    target: {
+      label: 'run|checkpoint',
+      description: 'id or directory of a run (its newest usable checkpoint), or a checkpoint folder',
+    },
+  },
   options: {
     step: { type: 'integer', label: 'N', min: 0, description: 'the newest checkpoint of this step or an earlier one' },
     runsDir: runsOption,
   },
   examples: [
-    { command: 'inspect mine', effect: "show the newest checkpoint of the run `mine`" },
+    { command: 'inspect mine', effect: 'show the newest checkpoint of the run `mine`' },
     { command: 'inspect runs/mine/checkpoints/step-00000468-g1', effect: 'show one checkpoint' },
   ],
   handler: async ({ arguments: { target }, options, output }) => {
-    const { folder, manifest } = await findCheckpoint(target, { runsDirectory: options.runsDir, step: options.step, warn: output.warn });
+    const { folder, manifest } = await findCheckpoint(target, {
+      runsDirectory: options.runsDir,
+      step: options.step,
+      warn: (message) => output.warn(message),
+    });
     const location = locatedAt(folder);
     const layers = await survivorsByParameter(manifest, location);
     const digests = await digestCheckpoint(manifest, location);
-    const { runId, clock, generation, maskEpoch, whittleVersion, writtenAt, sparsity, testAccuracy, fingerprint, shards } = manifest;
+    const {
+      runId,
+      clock,
+      generation,
+      maskEpoch,
+      whittleVersion,
+      writtenAt,
+      sparsity,
+      testAccuracy,
+      fingerprint,
+      shards,
+    } = manifest;
     const bytes = shards.reduce((sum, shard) => sum + shard.bytes, 0);
-    const value = { checkpoint: folder, runId, step: clock, generation, maskEpoch, sparsity, testAccuracy, whittleVersion, writtenAt, fingerprint, bytes, ...digests, layers, shards };
+    const value = {
+      checkpoint: folder,
+      runId,
+      step: clock,
+      generation,
+      maskEpoch,
+      sparsity,
+      testAccuracy,
+      whittleVersion,
+      writtenAt,
+      fingerprint,
+      bytes,
+      ...digests,
+      layers,
+      shards,
+    };
     output.result(value, () =>
       [
         formatPairs([
@@ -43,8 +78,20 @@ export const command = defineCommand({
         ]),
         formatLayers(layers),
         formatTable(
-          [{ title: 'shard' }, { title: 'elements', align: 'right' }, { title: 'from', align: 'right' }, { title: 'bytes', align: 'right' }, { title: 'sha256' }],
-          shards.map((shard) => [basename(shard.file), formatCount(shard.end - shard.start), shard.start, formatCount(shard.bytes), `${shard.sha256.slice(0, 16)}… verified`]),
+          [
+            { title: 'shard' },
+            { title: 'elements', align: 'right' },
+            { title: 'from', align: 'right' },
+            { title: 'bytes', align: 'right' },
+            { title: 'sha256' },
+          ],
+          shards.map((shard) => [
+            basename(shard.file),
+            formatCount(shard.end - shard.start),
+            shard.start,
+            formatCount(shard.bytes),
+            `${shard.sha256.slice(0, 16)}… verified`,
+          ]),
         ),
       ].join('\n\n'),
     );

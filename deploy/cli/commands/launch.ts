@@ -11,17 +11,30 @@ export const command = defineCommand({
   arguments: { runFile: { label: 'run.yaml', description: 'the run file' } },
   options: {
     set: setOption,
-    runId: { type: 'string', label: 'ID', description: 'name of the run; default: the name in the run file and the time' },
+    runId: {
+      type: 'string',
+      label: 'ID',
+      description: 'name of the run; default: the name in the run file and the time',
+    },
     ...startOptions,
   },
   examples: [
     { command: 'launch run.yaml', effect: 'train as the run file says' },
-    { command: 'launch run.yaml --set training.steps=100 --set cluster.workers=4 --dry-run', effect: 'print the plan of a changed run and start nothing' },
+    {
+      command: 'launch run.yaml --set training.steps=100 --set cluster.workers=4 --dry-run',
+      effect: 'print the plan of a changed run and start nothing',
+    },
     { command: 'launch run.yaml --run-id mine --detach', effect: 'train in the background as run `mine`' },
   ],
   handler: async ({ arguments: { runFile }, options, output, signal, json }) => {
     const { set, runId, runsDir: runsDirectory, on } = options;
-    const prepared = await prepareLaunch({ runFile, set, runsDirectory, on, ...(runId === undefined ? {} : { runId }) });
+    const prepared = await prepareLaunch({
+      runFile,
+      set,
+      runsDirectory,
+      on,
+      ...(runId === undefined ? {} : { runId }),
+    });
     if (options.dryRun) {
       output.result(prepared.plan, () => formatPlan(prepared.plan));
       return 0;

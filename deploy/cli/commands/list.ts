@@ -54,7 +54,14 @@ async function describe(run: RunDirectory): Promise<ListedRun> {
 export function formatRuns(runs: readonly ListedRun[], now: number): string {
   if (runs.length === 0) return 'no runs; start one with: whittle launch run.yaml';
   return formatTable(
-    [{ title: 'run' }, { title: 'state' }, { title: 'step', align: 'right' }, { title: 'accuracy', align: 'right' }, { title: 'sparsity', align: 'right' }, { title: 'updated', align: 'right' }],
+    [
+      { title: 'run' },
+      { title: 'state' },
+      { title: 'step', align: 'right' },
+      { title: 'accuracy', align: 'right' },
+      { title: 'sparsity', align: 'right' },
+      { title: 'updated', align: 'right' },
+    ],
     runs.map((run) => {
       const age = run.updatedAt === null ? null : ageInSeconds(run.updatedAt, now);
       return [

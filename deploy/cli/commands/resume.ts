@@ -12,13 +12,26 @@ export const command = defineCommand({
   options: {
     set: setOption,
     servers: { type: 'integer', label: 'N', min: 1, description: 'number of servers; default: as before' },
-    workers: { type: 'integer', label: 'N', min: 1, description: 'number of workers; default: as before. The slices of a step stay the same' },
-    step: { type: 'integer', label: 'N', min: 0, description: 'continue from the newest checkpoint of this step or an earlier one; what came later is left behind' },
+    workers: {
+      type: 'integer',
+      label: 'N',
+      min: 1,
+      description: 'number of workers; default: as before. The slices of a step stay the same',
+    },
+    step: {
+      type: 'integer',
+      label: 'N',
+      min: 0,
+      description: 'continue from the newest checkpoint of this step or an earlier one; what came later is left behind',
+    },
     ...startOptions,
   },
   examples: [
     { command: 'resume lenet-20260801-120000-ab12', effect: 'continue where the run ended' },
-    { command: 'resume runs/mine --workers 4 --set training.steps=20000', effect: 'train a finished run further, with four workers' },
+    {
+      command: 'resume runs/mine --workers 4 --set training.steps=20000',
+      effect: 'train a finished run further, with four workers',
+    },
   ],
   handler: async ({ arguments: { run }, options, output, signal, json }) => {
     const { set, servers, workers, step, runsDir: runsDirectory, on } = options;
@@ -33,20 +46,27 @@ export const command = defineCommand({
     });
     if (ready.finished !== null) {
       const { finished } = ready;
-      output.progress(`run ${finished.runId} is finished: ${finished.step} steps; train it further with --set training.steps=${2 * finished.step}`);
+      output.progress(
+        `run ${finished.runId} is finished: ${finished.step} steps; train it further with --set training.steps=${2 * finished.step}`,
+      );
       output.result(finished, () => formatReport(finished, null));
       return 0;
     }
     const { prepared, from, warnings } = ready;
     for (const warning of warnings) output.warn(warning);
     if (options.dryRun) {
-      output.result({ ...prepared.plan, resumedFrom: from.clock }, () => `${formatPlan(prepared.plan)}\n\ncontinues from step ${from.clock}`);
+      output.result(
+        { ...prepared.plan, resumedFrom: from.clock },
+        () => `${formatPlan(prepared.plan)}\n\ncontinues from step ${from.clock}`,
+      );
       return 0;
     }
     await updateRunFile(prepared);
     if (!json || !options.detach) {
       output.line(`${formatPlan(prepared.plan)}\n`);
-      output.line(`continuing from step ${from.clock} of ${prepared.plan.steps} (generation ${from.generation}, written ${from.writtenAt})`);
+      output.line(
+        `continuing from step ${from.clock} of ${prepared.plan.steps} (generation ${from.generation}, written ${from.writtenAt})`,
+      );
     }
     return options.detach ? runInBackground(prepared, output) : runInForeground(prepared, output, signal);
   },

@@ -9,7 +9,13 @@ export const command = defineCommand({
   arguments: { file: { label: 'run.yaml', description: 'the run file' } },
   options: {
     set: setOption,
-    rows: { type: 'integer', label: 'N', min: 2, default: 40, description: 'rows of the table, evenly picked; --json prints all' },
+    rows: {
+      type: 'integer',
+      label: 'N',
+      min: 2,
+      default: 40,
+      description: 'rows of the table, evenly picked; --json prints all',
+    },
   },
   examples: [
     { command: 'schedule run.yaml', effect: 'print table and curve' },
@@ -30,7 +36,8 @@ export const command = defineCommand({
     });
     const { steps, parameters, prunable, layers } = plan;
     output.result({ name: config.name, steps, parameters, prunable, layers, rules: config.sparsity, updates }, () => {
-      if (updates.length === 0) return `${config.name}: no sparsity rules, the run stays dense (${formatCount(parameters)} parameters)`;
+      if (updates.length === 0)
+        return `${config.name}: no sparsity rules, the run stays dense (${formatCount(parameters)} parameters)`;
       const several = config.sparsity.length > 1;
       const columns: Column[] = [
         { title: 'step', align: 'right' },
@@ -46,7 +53,15 @@ export const command = defineCommand({
         formatCount(survivors),
       ]);
       const left = updates.length - shown.length;
-      const more = left === 0 ? [] : [output.style('dim', `(${left} of ${updates.length} updates not shown; --rows ${updates.length} shows all)`)];
+      const more =
+        left === 0
+          ? []
+          : [
+              output.style(
+                'dim',
+                `(${left} of ${updates.length} updates not shown; --rows ${updates.length} shows all)`,
+              ),
+            ];
       const sparsityAt = (step: number): number => updates.findLast((update) => update.step <= step)?.sparsity ?? 0;
       return [
         `${output.style('bold', config.name)}: ${formatCount(prunable)} of ${formatCount(parameters)} parameters prunable, ${updates.length} mask updates in ${formatCount(steps)} steps`,

@@ -12,7 +12,14 @@ export const command = defineCommand({
   options: {
     runDir: { type: 'string', label: 'DIR', description: 'run directory; holds the effective run.yaml' },
     host: { type: 'string', label: 'ADDRESS', default: '127.0.0.1', description: 'address to listen on' },
-    port: { type: 'integer', label: 'PORT', default: 0, min: 0, max: 65535, description: 'port to listen on; 0 takes a free one' },
+    port: {
+      type: 'integer',
+      label: 'PORT',
+      default: 0,
+      min: 0,
+      max: 65535,
+      description: 'port to listen on; 0 takes a free one',
+    },
     resume: {
       type: 'string',
       label: 'CHECKPOINT',

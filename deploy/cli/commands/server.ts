@@ -4,7 +4,8 @@ import { memberOptions, runMember } from '../member.ts';
 
 export const command = defineCommand({
   name: 'server',
-  description: 'Run a parameter server of a run: it keeps a shard of the weights and masks. Launchers call it; you want `whittle launch`.',
+  description:
+    'Run a parameter server of a run: it keeps a shard of the weights and masks. Launchers call it; you want `whittle launch`.',
   options: memberOptions,
   examples: [
     {

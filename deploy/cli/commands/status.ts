@@ -25,7 +25,10 @@ export const command = defineCommand({
     const directory = await findRun(args.run, options.runsDir);
     const first = await directory.effectiveStatus();
     if (first === null && !options.watch) {
-      throw new WhittleError('RUN_UNKNOWN', `run ${directory.runId} has no status: it never started, or starts just now; try again, or see \`whittle logs ${directory.path}\``);
+      throw new WhittleError(
+        'RUN_UNKNOWN',
+        `run ${directory.runId} has no status: it never started, or starts just now; try again, or see \`whittle logs ${directory.path}\``,
+      );
     }
     let last: RunStatus | null = first;
     if (options.watch && (first === null || !hasEnded(first))) {

@@ -12,7 +12,13 @@ export const command = defineCommand({
   description: 'Checkpoint a run and stop it; returns when it has ended. `whittle resume` continues it.',
   arguments: { run: { description: 'id or directory of the run; default: the newest', optional: true } },
   options: {
-    timeout: { type: 'number', label: 'seconds', default: 120, min: 0, description: 'how long to wait for the end of the run; 0: do not wait' },
+    timeout: {
+      type: 'number',
+      label: 'seconds',
+      default: 120,
+      min: 0,
+      description: 'how long to wait for the end of the run; 0: do not wait',
+    },
     runsDir: runsOption,
   },
   examples: [{ command: 'stop mine', effect: 'checkpoint and stop the run `mine`' }],
@@ -24,7 +30,12 @@ export const command = defineCommand({
       if (options.timeout > 0) await waitForEnd(run, holder.token, options.timeout, signal);
     }
     const status = await run.effectiveStatus();
-    const result = { runId: run.runId, state: status?.state ?? 'PENDING', step: status?.step ?? 0, wasRunning: holder !== null };
+    const result = {
+      runId: run.runId,
+      state: status?.state ?? 'PENDING',
+      step: status?.step ?? 0,
+      wasRunning: holder !== null,
+    };
     output.result(result, () =>
       holder === null
         ? `run ${run.runId} is not running: ${result.state}${status === null ? ', it never started' : ` at step ${result.step}`}`
@@ -37,14 +48,19 @@ export const command = defineCommand({
 
 /** Resolves when the scheduler that held the directory has given it back. */
 async function waitForEnd(run: RunDirectory, token: string, seconds: number, signal: AbortSignal): Promise<void> {
-  for (const end = Date.now() + 1000 * seconds; ; ) {
+  for (const end = Date.now() + 1000 * seconds; ;) {
     const holder = await readRunLock(run.path);
     if (holder === null || holder.token !== token) return;
-    if (signal.aborted) throw new WhittleError('INTERRUPTED', `stopped waiting for the end of run ${run.runId}; it was asked to stop`);
+    if (signal.aborted)
+      throw new WhittleError('INTERRUPTED', `stopped waiting for the end of run ${run.runId}; it was asked to stop`);
     if (Date.now() >= end) {
-      throw new WhittleError('DEADLINE', `run ${run.runId} was asked to stop ${seconds} s ago and has not ended; its scheduler is pid ${holder.pid} on ${holder.host}, see \`whittle logs ${run.path}\``, {
-        data: { runId: run.runId, holder },
-      });
+      throw new WhittleError(
+        'DEADLINE',
+        `run ${run.runId} was asked to stop ${seconds} s ago and has not ended; its scheduler is pid ${holder.pid} on ${holder.host}, see \`whittle logs ${run.path}\``,
+        {
+          data: { runId: run.runId, holder },
+        },
+      );
     }
     await sleep(100, undefined, { signal }).catch(() => undefined);
   }

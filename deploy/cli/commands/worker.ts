@@ -4,7 +4,8 @@ import { memberOptions, runMember } from '../member.ts';
 
 export const command = defineCommand({
   name: 'worker',
-  description: 'Run a worker of a run: it computes gradients of its slices. Launchers call it; you want `whittle launch`.',
+  description:
+    'Run a worker of a run: it computes gradients of its slices. Launchers call it; you want `whittle launch`.',
   options: memberOptions,
   examples: [
     {

@@ -27,9 +27,13 @@ describe('local launcher', () => {
     resume: null,
     ...change,
   });
-  const behave = (behaviour: Record<string, unknown>): void => writeFileSync(join(folder, 'fake.json'), JSON.stringify(behaviour));
+  const behave = (behaviour: Record<string, unknown>): void =>
+    writeFileSync(join(folder, 'fake.json'), JSON.stringify(behaviour));
   const launcher = (deadlines: Partial<LocalDeadlines> = {}) =>
-    createLocalLauncher({ entry: [fake], deadlines: { listening: 10_000, loss: 200, leaving: 5_000, terminate: 500, ...deadlines } });
+    createLocalLauncher({
+      entry: [fake],
+      deadlines: { listening: 10_000, loss: 200, leaving: 5_000, terminate: 500, ...deadlines },
+    });
   const argv = (name: string): string[] => JSON.parse(readFileSync(join(folder, `${name}.argv`), 'utf8')) as string[];
   const pids = (): number[] =>
     ['scheduler-0', 'server-0', 'server-1', 'worker-0', 'worker-1']
@@ -50,7 +54,10 @@ describe('local launcher', () => {
       ['scheduler[0]', 'server[0]', 'server[1]', 'worker[0]', 'worker[1]'],
     );
     await allUp();
-    assert.equal(argv('worker-1').join(' '), `worker --run-dir ${folder} --host 127.0.0.1 --scheduler 127.0.0.1:1234 --rank 1`);
+    assert.equal(
+      argv('worker-1').join(' '),
+      `worker --run-dir ${folder} --host 127.0.0.1 --scheduler 127.0.0.1:1234 --rank 1`,
+    );
     writeFileSync(join(folder, 'end'), '');
     const end = await run.ended;
     assert.deepEqual(end, { schedulerExit: { code: 0, signal: null }, loss: null });
@@ -126,7 +133,10 @@ describe('local launcher', () => {
     await assert.rejects(launcher().start(plan(), never), (error: unknown) => {
       assert.ok(error instanceof WhittleError);
       assert.equal(error.code, 'ROLE_LOST');
-      assert.match(error.message, /scheduler\[0\] exited with code 1 before it accepted members; its last output:\n {4}Error: port taken/);
+      assert.match(
+        error.message,
+        /scheduler\[0\] exited with code 1 before it accepted members; its last output:\n {4}Error: port taken/,
+      );
       return true;
     });
     assertAllGone();
@@ -134,7 +144,10 @@ describe('local launcher', () => {
 
   it('gives up on a scheduler that never listens', async () => {
     behave({ scheduler: { listen: false, stubborn: true } });
-    await assert.rejects(launcher({ listening: 300, terminate: 50 }).start(plan(), never), /\[DEADLINE\] waited 0.3 s for scheduler\[0\]/);
+    await assert.rejects(
+      launcher({ listening: 300, terminate: 50 }).start(plan(), never),
+      /\[DEADLINE\] waited 0.3 s for scheduler\[0\]/,
+    );
     assertAllGone();
   });
 
@@ -173,7 +186,10 @@ describe('findListening', () => {
   it('wants a whole line', () => {
     const line = '{"event":"listening","address":"127.0.0.1:7","generation":2}';
     assert.equal(findListening(line), null);
-    assert.deepEqual(findListening(`x\n{"event":"other"}\n{broken\n${line}\n`), { address: '127.0.0.1:7', generation: 2 });
+    assert.deepEqual(findListening(`x\n{"event":"other"}\n{broken\n${line}\n`), {
+      address: '127.0.0.1:7',
+      generation: 2,
+    });
   });
 });
 

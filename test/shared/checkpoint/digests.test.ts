@@ -19,13 +19,23 @@ describe('digestCheckpoint', () => {
     assert.deepEqual(await digestCheckpoint(await writeCheckpoint(store), store), {
       maskDigest: sha256(whole.mask),
       weightsDigest: sha256(bytes(dense)),
-      stateDigest: sha256(Buffer.from('m\0'), bytes(whole.slots['m']!), Buffer.from('v\0'), bytes(whole.slots['v']!), bytes(whole.state!)),
+      stateDigest: sha256(
+        Buffer.from('m\0'),
+        bytes(whole.slots['m']!),
+        Buffer.from('v\0'),
+        bytes(whole.slots['v']!),
+        bytes(whole.state!),
+      ),
     });
   });
 
   // Each change is written with its own, correct hashes: only the digests can tell.
   const changes: [string, (whole: ShardSnapshot) => void, string[]][] = [
-    ['the last bit of one surviving weight', ({ weights }) => void (new Uint32Array(weights.buffer)[9]! ^= 1), ['weightsDigest']],
+    [
+      'the last bit of one surviving weight',
+      ({ weights }) => void (new Uint32Array(weights.buffer)[9]! ^= 1),
+      ['weightsDigest'],
+    ],
     // Element 2 is stored and masked, packed second after element 0: its latent value has no effect.
     ['a latent weight', ({ weights }) => void (weights[1] = 99), []],
     ['one slot value', ({ slots }) => void (slots['v']![3] = 0.25), ['stateDigest']],
@@ -41,7 +51,10 @@ describe('digestCheckpoint', () => {
       const manifest = await writeCheckpoint(store, { clock: 2, whole });
       await store.verify(store.folderOf(manifest));
       const after = await digestCheckpoint(manifest, store);
-      assert.deepEqual(Object.keys(after).filter((name) => after[name as keyof typeof after] !== before[name as keyof typeof after]), changed);
+      assert.deepEqual(
+        Object.keys(after).filter((name) => after[name as keyof typeof after] !== before[name as keyof typeof after]),
+        changed,
+      );
     });
   }
 });

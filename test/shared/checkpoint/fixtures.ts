@@ -1,9 +1,14 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { MANIFEST_VERSION, type Manifest, type ShardEntry, type ShardSnapshot } from '../../../shared/checkpoint/manifest.ts';
+import {
+  MANIFEST_VERSION,
+  type Manifest,
+  type ShardEntry,
+  type ShardSnapshot,
+} from '../../../shared/checkpoint/manifest.ts';
 import { writeShardFile } from '../../../shared/checkpoint/shard-file.ts';
-import { CheckpointStore } from '../../../shared/checkpoint/store.ts';
+import type { CheckpointStore } from '../../../shared/checkpoint/store.ts';
 import type { RunConfig } from '../../../shared/config/types.ts';
 import type { ModelDescription } from '../../../shared/layout/model-description.ts';
 
@@ -76,7 +81,11 @@ export function cut(whole: ShardSnapshot, start: number, end: number, state: Flo
     stored: bitmap(end - start, (i) => isSet(whole.stored, start + i)),
     mask: bitmap(end - start, (i) => isSet(whole.mask, start + i)),
     weights: pick(whole.weights),
-    slots: Object.fromEntries(Object.keys(whole.slots).sort().map((name) => [name, pick(whole.slots[name]!)])),
+    slots: Object.fromEntries(
+      Object.keys(whole.slots)
+        .sort()
+        .map((name) => [name, pick(whole.slots[name]!)]),
+    ),
     state,
   };
 }
@@ -96,7 +105,9 @@ export async function writeCheckpoint(store: CheckpointStore, options: WriteOpti
   const folder = await store.create(clock, generation);
   const shards: ShardEntry[] = [];
   for (let rank = 0; rank + 1 < cuts.length; rank++) {
-    shards.push(await writeShardFile(folder, rank, cut(whole, cuts[rank]!, cuts[rank + 1]!, rank === 0 ? whole.state : null)));
+    shards.push(
+      await writeShardFile(folder, rank, cut(whole, cuts[rank]!, cuts[rank + 1]!, rank === 0 ? whole.state : null)),
+    );
   }
   const manifest: Manifest = {
     version: MANIFEST_VERSION,

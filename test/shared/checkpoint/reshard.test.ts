@@ -10,18 +10,27 @@ import { bitmap, cut, useFolder, wholeSnapshot, writeCheckpoint } from './fixtur
 
 /** Any snapshot of the whole space: random bits, values of any float32 pattern except NaN (which deepEqual would equate). */
 const anySnapshot: fc.Arbitrary<ShardSnapshot> = fc.integer({ min: 101, max: 400 }).chain((size) =>
-  fc.array(fc.record({ fate: fc.constantFrom('gone', 'latent', 'survivor'), w: fc.float({ noNaN: true }), m: fc.float({ noNaN: true }) }), { minLength: size, maxLength: size }).map((elements) => {
-    const stored = elements.filter(({ fate }) => fate !== 'gone');
-    return {
-      start: 0,
-      end: size,
-      stored: bitmap(size, (i) => elements[i]!.fate !== 'gone'),
-      mask: bitmap(size, (i) => elements[i]!.fate === 'survivor'),
-      weights: Float32Array.from(stored, ({ w }) => w),
-      slots: { m: Float32Array.from(stored, ({ m }) => m) },
-      state: Float32Array.of(1, 2, 3),
-    };
-  }),
+  fc
+    .array(
+      fc.record({
+        fate: fc.constantFrom('gone', 'latent', 'survivor'),
+        w: fc.float({ noNaN: true }),
+        m: fc.float({ noNaN: true }),
+      }),
+      { minLength: size, maxLength: size },
+    )
+    .map((elements) => {
+      const stored = elements.filter(({ fate }) => fate !== 'gone');
+      return {
+        start: 0,
+        end: size,
+        stored: bitmap(size, (i) => elements[i]!.fate !== 'gone'),
+        mask: bitmap(size, (i) => elements[i]!.fate === 'survivor'),
+        weights: Float32Array.from(stored, ({ w }) => w),
+        slots: { m: Float32Array.from(stored, ({ m }) => m) },
+        state: Float32Array.of(1, 2, 3),
+      };
+    }),
 );
 
 /** Cut points of k shards: sorted multiples of 64 within the space, some shards empty. */
@@ -68,8 +77,14 @@ describe('readRange', () => {
   it('digests do not depend on the cuts', async () => {
     const store = new CheckpointStore(folder());
     const digests = [];
-    for (const [clock, cuts] of [[0, 300], [0, 64, 300], [0, 64, 128, 128, 256, 300]].entries()) {
-      digests.push(await digestCheckpoint(await writeCheckpoint(store, { clock, cuts, whole: wholeSnapshot() }), store));
+    for (const [clock, cuts] of [
+      [0, 300],
+      [0, 64, 300],
+      [0, 64, 128, 128, 256, 300],
+    ].entries()) {
+      digests.push(
+        await digestCheckpoint(await writeCheckpoint(store, { clock, cuts, whole: wholeSnapshot() }), store),
+      );
     }
     assert.deepEqual(digests[1], digests[0]);
     assert.deepEqual(digests[2], digests[0]);

@@ -17,7 +17,11 @@ describe('safetensors', () => {
     writeFileSync(path, Buffer.concat([length, json, Buffer.alloc(bodyBytes)]));
     return path;
   }
-  const f32 = (begin: number, end: number, shape: unknown = [(end - begin) / 4]): unknown => ({ dtype: 'F32', shape, data_offsets: [begin, end] });
+  const f32 = (begin: number, end: number, shape: unknown = [(end - begin) / 4]): unknown => ({
+    dtype: 'F32',
+    shape,
+    data_offsets: [begin, end],
+  });
 
   it('writes the documented bytes and returns their size and sha256', async () => {
     const path = join(folder(), 'a.safetensors');
@@ -31,7 +35,8 @@ describe('safetensors', () => {
       [new Uint8Array(Float32Array.of(1, -2).buffer), Uint8Array.of(7, 8, 9)],
     );
     const bytes = readFileSync(path);
-    const header = '{"__metadata__":{"k":"v"},"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"U8","shape":[3],"data_offsets":[8,11]}}';
+    const header =
+      '{"__metadata__":{"k":"v"},"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"U8","shape":[3],"data_offsets":[8,11]}}';
     const padded = header.padEnd(Math.ceil(header.length / 8) * 8);
     assert.equal(bytes.readBigUInt64LE(0), BigInt(padded.length));
     assert.equal(bytes.toString('utf8', 8, 8 + padded.length), padded);
@@ -55,12 +60,20 @@ describe('safetensors', () => {
 
   const refused: [string, () => string, RegExp][] = [
     ['an empty file', () => craftRaw(Buffer.alloc(0)), /too few/],
-    ['a header of 2^63 bytes', () => craftRaw(Buffer.from('ffffffffffffff7f', 'hex')), /announces a header of 9223372036854775807 bytes/],
+    [
+      'a header of 2^63 bytes',
+      () => craftRaw(Buffer.from('ffffffffffffff7f', 'hex')),
+      /announces a header of 9223372036854775807 bytes/,
+    ],
     ['a header longer than the file', () => craftRaw(Buffer.from('ff00000000000000', 'hex')), /truncated/],
     ['a header that is not JSON', () => craft('{"a"', 0), /not JSON/],
     ['a header that is a list', () => craft([], 0), /not an object/],
     ['an unknown dtype', () => craft({ a: { dtype: 'Q9', shape: [1], data_offsets: [0, 1] } }, 1), /unknown type Q9/],
-    ['an inherited name as dtype', () => craft({ a: { dtype: 'toString', shape: [1], data_offsets: [0, 1] } }, 1), /unknown type/],
+    [
+      'an inherited name as dtype',
+      () => craft({ a: { dtype: 'toString', shape: [1], data_offsets: [0, 1] } }, 1),
+      /unknown type/,
+    ],
     ['negative shapes', () => craft({ a: f32(0, 4, [-1, -1]) }, 4), /wrong shape/],
     ['a shape that does not fit its bytes', () => craft({ a: f32(0, 8, [3]) }, 8), /shape \[3\] lies at bytes 0 to 8/],
     ['overlapping tensors', () => craft({ a: f32(0, 8), b: f32(4, 12) }, 12), /overlaps/],
@@ -75,7 +88,10 @@ describe('safetensors', () => {
   }
   for (const [what, make, message] of refused) {
     it(`refuses ${what}`, async () => {
-      await assert.rejects(SafetensorsFile.open(make()), (error: Error & { code?: string }) => error.code === 'CHECKPOINT' && message.test(error.message));
+      await assert.rejects(
+        SafetensorsFile.open(make()),
+        (error: Error & { code?: string }) => error.code === 'CHECKPOINT' && message.test(error.message),
+      );
     });
   }
 });

@@ -23,14 +23,26 @@ describe('writeShardFile', () => {
 
   it('is a defect, and no file, when bitmaps and values contradict each other', async () => {
     const snapshot = wholeSnapshot();
-    await assert.rejects(writeShardFile(folder(), 0, { ...snapshot, weights: snapshot.weights.subarray(1) }), /199 weights for 200 stored elements/);
-    await assert.rejects(writeShardFile(folder(), 0, { ...snapshot, mask: snapshot.mask.map(() => 255) }), /not stored/);
-    await assert.rejects(writeShardFile(folder(), 0, { ...snapshot, stored: snapshot.stored.map(() => 255) }), /beyond the end/);
+    await assert.rejects(
+      writeShardFile(folder(), 0, { ...snapshot, weights: snapshot.weights.subarray(1) }),
+      /199 weights for 200 stored elements/,
+    );
+    await assert.rejects(
+      writeShardFile(folder(), 0, { ...snapshot, mask: snapshot.mask.map(() => 255) }),
+      /not stored/,
+    );
+    await assert.rejects(
+      writeShardFile(folder(), 0, { ...snapshot, stored: snapshot.stored.map(() => 255) }),
+      /beyond the end/,
+    );
     assert.deepEqual(readdirSync(folder()), []);
   });
 
   it('names a folder that is not there', async () => {
-    await assert.rejects(writeShardFile(join(folder(), 'gone'), 0, wholeSnapshot()), (error: WhittleError) => error.code === 'DISK' && /gone/.test(error.message));
+    await assert.rejects(
+      writeShardFile(join(folder(), 'gone'), 0, wholeSnapshot()),
+      (error: WhittleError) => error.code === 'DISK' && /gone/.test(error.message),
+    );
   });
 
   it('a full disk: DISK with path, bytes and cure, no temporary file, the older file whole', async function () {
@@ -45,7 +57,10 @@ describe('writeShardFile', () => {
       await assert.rejects(writeShardFile(disk, 0, wholeSnapshot(100_000)), (error: WhittleError) => {
         assert.equal(error.code, 'DISK');
         assert.equal(error.data['systemCode'], 'ENOSPC');
-        assert.match(error.message, /disk\/shard-0\.safetensors: no space left on the device \(needs 8\d{5} bytes, \d+ free\); free space/);
+        assert.match(
+          error.message,
+          /disk\/shard-0\.safetensors: no space left on the device \(needs 8\d{5} bytes, \d+ free\); free space/,
+        );
         return true;
       });
       assert.deepEqual(readdirSync(disk), ['shard-0.safetensors']);
@@ -62,11 +77,30 @@ describe('writeShardFile', () => {
       const size = 100_000, bits = new Uint8Array(size / 8).fill(255), weights = new Float32Array(size);
       const snapshot = { start: 0, end: size, stored: bits, mask: bits, weights, slots: {}, state: null };
       await writeShardFile(process.argv[1], 0, snapshot).then(() => console.log('written'), (error) => console.log(error.message));`;
-    const child = spawnSync('sh', ['-c', 'ulimit -f 64; exec "$@"', 'sh', process.execPath, '--import', 'tsx', '--input-type=module', '-e', script, folder()], {
-      encoding: 'utf8',
-      cwd: packageRoot,
-    });
-    assert.match(child.stdout, /^\[DISK\] cannot write .*shard-0\.safetensors.* exceed the largest size allowed \(needs 4\d{5} bytes/, child.stderr);
+    const child = spawnSync(
+      'sh',
+      [
+        '-c',
+        'ulimit -f 64; exec "$@"',
+        'sh',
+        process.execPath,
+        '--import',
+        'tsx',
+        '--input-type=module',
+        '-e',
+        script,
+        folder(),
+      ],
+      {
+        encoding: 'utf8',
+        cwd: packageRoot,
+      },
+    );
+    assert.match(
+      child.stdout,
+      /^\[DISK\] cannot write .*shard-0\.safetensors.* exceed the largest size allowed \(needs 4\d{5} bytes/,
+      child.stderr,
+    );
     assert.deepEqual(readdirSync(folder()), []);
   });
 });

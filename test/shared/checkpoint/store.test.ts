@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { CheckpointStore } from '../../../shared/checkpoint/store.ts';
 import type { GenerationRecord } from '../../../shared/coordination/coordinator.ts';
@@ -29,20 +38,48 @@ describe('CheckpointStore', () => {
   });
 
   const damages: [string, (folder: string) => void, RegExp][] = [
-    ['a truncated shard', (folder) => truncateSync(join(folder, 'shard-1.safetensors'), 100), /shard-1\.safetensors has 100 bytes.*truncated/],
-    ['one flipped bit', (folder) => flipBit(join(folder, 'shard-0.safetensors'), -5), /shard-0\.safetensors does not match its sha256/],
+    [
+      'a truncated shard',
+      (folder) => truncateSync(join(folder, 'shard-1.safetensors'), 100),
+      /shard-1\.safetensors has 100 bytes.*truncated/,
+    ],
+    [
+      'one flipped bit',
+      (folder) => flipBit(join(folder, 'shard-0.safetensors'), -5),
+      /shard-0\.safetensors does not match its sha256/,
+    ],
     ['a missing shard', (folder) => rmSync(join(folder, 'shard-0.safetensors')), /shard-0\.safetensors is missing/],
     ['no manifest', (folder) => rmSync(join(folder, 'manifest.json')), /no manifest\.json/],
     ['an empty manifest', (folder) => truncateSync(join(folder, 'manifest.json'), 0), /not JSON/],
     ['a truncated manifest', (folder) => truncateSync(join(folder, 'manifest.json'), 500), /not JSON/],
     ['a manifest of garbage', (folder) => writeFileSync(join(folder, 'manifest.json'), '[1, 2]'), /manifest\.json/],
-    ['a manifest nested without end', (folder) => writeFileSync(join(folder, 'manifest.json'), '['.repeat(3_000_000)), /not JSON/],
-    ['a manifest of 4 GB', (folder) => truncateSync(join(folder, 'manifest.json'), 2 ** 32), /4294967296 bytes, more than/],
-    ['a manifest that leads out of the folder', (folder) => edit(folder, '"shard-0.safetensors"', '"../../shard-0.safetensors"'), /shards\.0\.file/],
+    [
+      'a manifest nested without end',
+      (folder) => writeFileSync(join(folder, 'manifest.json'), '['.repeat(3_000_000)),
+      /not JSON/,
+    ],
+    [
+      'a manifest of 4 GB',
+      (folder) => truncateSync(join(folder, 'manifest.json'), 2 ** 32),
+      /4294967296 bytes, more than/,
+    ],
+    [
+      'a manifest that leads out of the folder',
+      (folder) => edit(folder, '"shard-0.safetensors"', '"../../shard-0.safetensors"'),
+      /shards\.0\.file/,
+    ],
     ['a gap between shards', (folder) => edit(folder, '"start": 128', '"start": 192'), /starts at 192, not at 128/],
-    ['shards that end too early', (folder) => edit(folder, '"end": 300', '"end": 256'), /the shards end at 256, the model has 300/],
+    [
+      'shards that end too early',
+      (folder) => edit(folder, '"end": 300', '"end": 256'),
+      /the shards end at 256, the model has 300/,
+    ],
     ['another format', (folder) => edit(folder, '"version": 1', '"version": 2'), /format 2, this Whittle reads 1/],
-    ['a renamed folder', (folder) => edit(folder, '"clock": 20', '"clock": 21'), /holds the manifest of step-00000021-g1/],
+    [
+      'a renamed folder',
+      (folder) => edit(folder, '"clock": 20', '"clock": 21'),
+      /holds the manifest of step-00000021-g1/,
+    ],
   ];
   for (const [what, damage, reason] of damages) {
     it(`falls back over ${what}, naming folder and reason`, async () => {

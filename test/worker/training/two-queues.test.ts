@@ -33,7 +33,9 @@ describe('TwoQueues', () => {
       queues.last(() => {
         events.push('chunk 0');
         // As a message that arrives while the thread computes
-        setImmediate(() => (slice = queues.first(() => events.push('slice'))));
+        setImmediate(() => {
+          slice = queues.first(() => events.push('slice'));
+        });
       }),
       queues.last(() => events.push('chunk 1')),
     ]);

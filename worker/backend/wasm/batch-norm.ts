@@ -8,7 +8,12 @@ import { floats, free, input, makeFloats, replaceKernel, stockKernel } from './k
 
 export function registerBatchNorm(): void {
   const stock = stockKernel('FusedBatchNorm');
-  const [add, sub, mul, rsqrt] = ['Add', 'Sub', 'Multiply', 'Rsqrt'].map(stockKernel) as [Kernel, Kernel, Kernel, Kernel];
+  const [add, sub, mul, rsqrt] = ['Add', 'Sub', 'Multiply', 'Rsqrt'].map(stockKernel) as [
+    Kernel,
+    Kernel,
+    Kernel,
+    Kernel,
+  ];
 
   replaceKernel('FusedBatchNorm', (inputs, attributes, heap) => {
     const x = input(inputs, 'x');

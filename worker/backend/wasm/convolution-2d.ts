@@ -24,7 +24,12 @@ export function registerConvolution2d(): void {
     const swappedX = transpose({ x }, { perm: [3, 1, 2, 0] }, heap);
     const swappedY = transpose({ x: dy }, { perm: [1, 2, 0, 3] }, heap);
     const after = ([1, 2] as const).map((axis) => Math.max(0, spanOf(w, axis) - w.inputs[axis] - w.before[axis]));
-    const pad = [[0, 0], [w.before[1], after[0]], [w.before[2], after[1]], [0, 0]] as number[][];
+    const pad = [
+      [0, 0],
+      [w.before[1], after[0]],
+      [w.before[2], after[1]],
+      [0, 0],
+    ] as number[][];
     let out = conv2d(
       { x: swappedX, filter: swappedY },
       { strides: [...w.dilations.slice(1)], dilations: [...w.strides.slice(1)], pad, dataFormat: 'NHWC' },
@@ -117,4 +122,3 @@ function registerGradient(): void {
     },
   });
 }
-

@@ -38,7 +38,12 @@ function read(attributes: Attributes): WindowAttributes {
   return attributes as unknown as WindowAttributes;
 }
 
-export function conv2dWindows(x: readonly number[], filter: readonly number[], attributes: Attributes, depthwise = false): Windows {
+export function conv2dWindows(
+  x: readonly number[],
+  filter: readonly number[],
+  attributes: Attributes,
+  depthwise = false,
+): Windows {
   const { strides, dilations, pad, dimRoundingMode } = read(attributes);
   if (attributes['dataFormat'] === 'NCHW') throw new Error('the wasm backend computes convolutions in NHWC only');
   const rate = dilations ?? [1, 1];
@@ -53,7 +58,11 @@ export function pool2dWindows(x: readonly number[], attributes: Attributes): Win
 }
 
 export function conv3dWindows(x: readonly number[], filter: readonly number[], attributes: Attributes): Windows {
-  const { strides, dilations, pad } = read(attributes) as unknown as { strides: Triple; dilations?: Triple; pad: 'same' };
+  const { strides, dilations, pad } = read(attributes) as unknown as {
+    strides: Triple;
+    dilations?: Triple;
+    pad: 'same';
+  };
   const triple = (value: Triple): [number, number, number] => [...value];
   return from3(
     backend_util.computeConv3DInfo(x as Shape5, filter as Shape5, triple(strides), triple(dilations ?? [1, 1, 1]), pad),

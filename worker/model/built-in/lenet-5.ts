@@ -10,7 +10,7 @@ import { dense, uniformByFanIn } from './built-in.ts';
 
 export const lenet5: BuiltIn = (tf, { inputShape, classes }) => {
   const image = imageShape(inputShape);
-  const [height, width, channels] = image;
+  const [height, width] = image;
   const features = pooledTwice(height) * pooledTwice(width) * 50;
   return tf.sequential({
     layers: [

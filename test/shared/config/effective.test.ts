@@ -1,0 +1,119 @@
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import { parseRunConfig, runConfigToYaml } from '../../../shared/config/effective.ts';
+import { resolveRunConfig } from '../../../shared/config/resolve.ts';
+import { parseRunFile } from '../../../shared/config/run-file.ts';
+import type { RunConfig } from '../../../shared/config/types.ts';
+import { assertSays, runFileErrorOf, VALID } from './helpers.ts';
+
+const unit = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true });
+const positive = fc.double({ min: 1e-12, max: 1e6, noNaN: true });
+const small = fc.integer({ min: 1, max: 64 });
+const steps = fc.integer({ min: 0, max: 2 ** 31 - 1 });
+const fileName = fc.string({ minLength: 1, maxLength: 20 }).map((text) => `/${text.replace(/[/\0\n]/g, '-')}`);
+const kind = <const K extends string, T extends object>(name: K, members: { [P in keyof T]: fc.Arbitrary<T[P]> }) =>
+  fc.record({ kind: fc.constant(name), ...members } as unknown as Record<string, fc.Arbitrary<unknown>>);
+
+const optimizer = fc.oneof(
+  kind('sgd', { learningRate: positive, momentum: unit.filter((m) => m > 0), nesterov: fc.boolean() }),
+  kind('adam', { learningRate: positive, beta1: unit, beta2: unit, epsilon: positive }),
+  kind('rmsprop', { learningRate: positive, rho: unit, epsilon: positive, momentum: unit, centered: fc.boolean() }),
+  kind('adagrad', { learningRate: positive, epsilon: positive, initialAccumulator: fc.constantFrom(0, 0.1) }),
+);
+const learningRateSchedule = fc.oneof(
+  kind('constant', { warmupSteps: steps }),
+  kind('step', { every: small, factor: fc.constantFrom(0.1, 0.5), warmupSteps: steps }),
+  kind('cosine', { finalFactor: unit, warmupSteps: steps }),
+  kind('linear', { finalFactor: unit, warmupSteps: steps }),
+);
+const source = fc.oneof(
+  fc.constantFrom('mnist', 'fashion-mnist'),
+  fileName,
+  fc.record({ idx: fileName }),
+  fc.record({
+    csv: fc.record({
+      train: fileName,
+      test: fc.option(fileName),
+      label: fc.oneof(fc.integer({ min: -1, max: 99 }), fc.constantFrom('class', '1', 'yes')),
+      header: fc.boolean(),
+      labels: fc.constantFrom('classes', 'numbers'),
+    }),
+  }),
+);
+const rule = (runSteps: number) => {
+  const ends = fc.tuple(fc.integer({ min: 0, max: runSteps }), fc.integer({ min: 0, max: runSteps })).map((pair) => pair.sort((a, b) => a - b));
+  const levels = fc.tuple(unit, unit).map((pair) => pair.sort((a, b) => a - b));
+  return fc.record({
+    match: fc.constantFrom(null, '*/kernel', 'dense_?/*', 'null', '~', '#x'),
+    schedule: fc.tuple(ends, levels, small, positive.filter((p) => p <= 100), fc.boolean()).map(([[beginStep, endStep], [initialSparsity, finalSparsity], frequency, power, isPolynomial]) =>
+      isPolynomial
+        ? { kind: 'polynomial', initialSparsity, finalSparsity, beginStep, endStep, frequency, power }
+        : { kind: 'constant', finalSparsity, beginStep, endStep, frequency },
+    ),
+    criterion: fc.constant('magnitude'),
+    granularity: fc.constant('element'),
+    scope: fc.constantFrom('global', 'layer'),
+    regrowth: fc.constant('none'),
+    protect: fc.record({ minSurvivorsPerParameter: steps }),
+  });
+};
+const config = fc.integer({ min: 1, max: 2 ** 31 - 1 }).chain((runSteps) =>
+  fc.record({
+    name: fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9._-]{0,30}$/),
+    seed: steps,
+    model: fc.oneof(fc.constantFrom('lenet-5', '3', 'true'), fileName),
+    data: fc.record({ source, batchSize: fc.integer({ min: 64, max: 1e6 }), order: fc.constantFrom('shuffled', 'sequential') }),
+    cluster: fc.tuple(small, small, small, fc.constantFrom('wasm', 'cpu', 'tensorflow')).map(([servers, workers, slices, backend]) => ({
+      servers,
+      workers: { min: workers, max: workers },
+      backend,
+      replication: 0,
+      slices,
+    })),
+    consistency: fc.record({ mode: fc.constant('bsp'), staleness: steps, backupWorkers: fc.constant(0) }),
+    training: fc.record({
+      steps: fc.constant(runSteps),
+      optimizer,
+      learningRateSchedule,
+      decay: fc.record({ weightDecay: unit, l2: unit, l1: unit, match: fc.constantFrom('*', '*/kernel') }),
+      clipNorm: fc.option(positive),
+      evaluateEvery: steps,
+    }),
+    sparsity: fc.array(rule(runSteps), { maxLength: 3 }),
+    kernels: fc.record({ sparseBelow: unit }),
+    wire: fc.record({ push: fc.constantFrom('float32', 'int8'), pull: fc.constantFrom('float32', 'bfloat16') }),
+    checkpoint: fc.record({ every: small, keep: small }),
+  }),
+) as unknown as fc.Arbitrary<RunConfig>;
+
+/** Without the null prototypes that generated records have. */
+const plain = (value: RunConfig): RunConfig => JSON.parse(JSON.stringify(value)) as RunConfig;
+
+describe('effective run file', () => {
+  it('loads again to the same config, from YAML through loadRunFile and from JSON', () => {
+    fc.assert(
+      fc.property(config, (generated) => {
+        const wanted = plain(generated);
+        const yaml = runConfigToYaml(wanted);
+        // Facts that would change everything that is still open.
+        const facts = { trainExamples: 17, testExamples: 0, backend: 'tensorflow-gpu' as const };
+        assert.deepEqual(resolveRunConfig(parseRunFile(yaml, '/elsewhere/run.yaml'), facts), wanted);
+        assert.deepEqual(parseRunConfig(yaml), wanted);
+        assert.deepEqual(parseRunConfig(JSON.stringify(wanted)), wanted);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  it('refuses a file in which something is still open', () => {
+    assertSays(runFileErrorOf(() => parseRunConfig(VALID)), ['not an effective run file', 'cluster.backend: auto', 'training.evaluateEvery']);
+    const percent = VALID.replace('endStep: 700', 'endStep: 70%');
+    assertSays(runFileErrorOf(() => parseRunConfig(percent)), ['sparsity.0.schedule.endStep: 70%']);
+  });
+
+  it('refuses a damaged file', () => {
+    const good = runConfigToYaml(resolveRunConfig(parseRunFile(VALID, 'run.yaml'), { trainExamples: 1, testExamples: 1, backend: 'wasm' }));
+    assertSays(runFileErrorOf(() => parseRunConfig(good.replace('steps: 1000', 'steps: x'), 'runs/a/run.yaml')), ['runs/a/run.yaml:', 'training.steps must be a whole number']);
+    assertSays(runFileErrorOf(() => parseRunConfig('{ "name": ')), ['effective run file']);
+  });
+});
