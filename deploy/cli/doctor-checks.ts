@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
-import { statfs } from 'node:fs/promises';
+import { existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { rm, statfs } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { availableParallelism, freemem, totalmem } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { WhittleError } from '../../shared/errors.ts';
 import type { BackendKind } from '../../shared/config/types.ts';
 import { formatBytes } from './quantities.ts';
@@ -119,13 +119,13 @@ export function checkPort(host = '127.0.0.1'): Promise<Finding> {
 
 /** Writes, syncs, renames and reads back a file where the runs will lie; leaves nothing behind. */
 export async function checkRunsFolder(folder: string): Promise<Finding> {
-  const { makeFolder, writeDurably } = await import('../../shared/checkpoint/durable.ts');
+  const { writeDurably } = await import('../../shared/checkpoint/durable.ts');
   const path = resolve(folder);
-  const wasThere = existsSync(path);
+  const made: string[] = [];
   const probe = join(path, `.doctor-${randomBytes(4).toString('hex')}`);
   const bytes = randomBytes(4096);
   try {
-    await makeFolder(path);
+    makeMissing(path, made);
     await writeDurably(probe, bytes.length, (sink) => sink(bytes));
     if (!readFileSync(probe).equals(bytes))
       throw new WhittleError('DISK', `${path} gives back other bytes than were written`);
@@ -146,9 +146,23 @@ export async function checkRunsFolder(folder: string): Promise<Finding> {
       cure: 'name another folder with --runs-dir',
     };
   } finally {
-    rmSync(probe, { force: true });
-    if (!wasThere && existsSync(path)) rmdirSync(path);
+    await rm(probe, { force: true }).catch(() => undefined);
+    for (const each of made.reverse()) rmdirSync(each);
   }
+}
+
+/** One by one: Node's recursive mkdir loops for ever where a file system answers ENOENT, as /proc does. */
+function makeMissing(path: string, made: string[]): void {
+  const parent = dirname(path);
+  if (existsSync(path)) return;
+  if (!existsSync(parent)) makeMissing(parent, made);
+  try {
+    mkdirSync(path);
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code ?? String(cause);
+    throw new WhittleError('DISK', `${path} cannot be made: ${parent} takes no folders (${code})`, { cause });
+  }
+  made.push(path);
 }
 
 /** Raises the windows of a server as roles do, which goes through private fields of grpc-js (design section 6). */

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { WhittleError } from '../../shared/errors.ts';
-import { roleSignal } from '../launchers/role-signal.ts';
+import { endLingering, roleSignal } from '../launchers/role-signal.ts';
 import type { OptionDefinitions } from './command.ts';
 
 /** What a server or worker is told. */
@@ -60,6 +60,7 @@ export async function runMember(
     });
   } finally {
     role.dispose();
+    endLingering();
   }
 }
 

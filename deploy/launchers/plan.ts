@@ -119,7 +119,8 @@ export function planRun(input: PlanInput): RunPlan {
 export function bytesPerStep(config: RunConfig, packed: number): number {
   const size = { float32: 4, bfloat16: 2, float16: 2, int8: 1 } as const;
   const { slices, workers } = config.cluster;
-  return packed * (size[config.wire.push] * slices + size[config.wire.pull] * workers.max);
+  // A worker beyond the slices is idle: it pushes nothing and is answered nothing.
+  return packed * (size[config.wire.push] * slices + size[config.wire.pull] * Math.min(workers.max, slices));
 }
 
 /** Slice i of k holds positions floor(iB/k) .. floor((i+1)B/k)-1 of the global batch. */

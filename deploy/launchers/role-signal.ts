@@ -74,6 +74,21 @@ export function roleSignal(options: RoleSignalOptions): { readonly signal: Abort
   };
 }
 
+/** How long a role may live on after its work is done, in milliseconds. */
+const LINGER = 1_500;
+
+/**
+ * To be called when a role's work is done: it must now end by itself. One that holds a handle would keep its launcher
+ * waiting, and SIGTERM does nothing any more; so it says what it holds and is ended.
+ */
+export function endLingering(): void {
+  if (process.env[LAUNCHER_PIPE] !== '1') return;
+  setTimeout(() => {
+    process.stderr.write(`ended with open handles: ${process.getActiveResourcesInfo().join(', ')}\n`);
+    process.exit();
+  }, LINGER).unref();
+}
+
 /** True when something accepts connections at host:port. */
 export async function isListening(address: string): Promise<boolean> {
   const colon = address.lastIndexOf(':');

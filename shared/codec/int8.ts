@@ -1,9 +1,10 @@
 import { uint32At } from '../kernels/random.ts';
 import type { Codec } from './format.ts';
-import { roundHalfEven } from './quantize.ts';
 
 const LARGEST = 127;
 const HEADER_BYTES = 4;
+/** Near 1.5 * 2^52 the float64 numbers are 1 apart, so adding it rounds to whole numbers, halves to even. */
+const ROUND_HALF_EVEN = 6755399441055744;
 
 /**
  * Whole numbers -127 .. 127 times one scale, which stands in front as a float32. Symmetric, so that 0 stays
@@ -18,12 +19,11 @@ export const int8: Codec = {
     const out = new Int8Array(bytes.buffer, HEADER_BYTES);
     if (!(scale > 0)) return bytes;
     for (let i = 0; i < out.length; i++) {
-      const exact = (values[i] as number) / scale;
-      const whole =
+      const exact = Math.min(LARGEST, Math.max(-LARGEST, (values[i] as number) / scale));
+      out[i] =
         rounding === undefined
-          ? roundHalfEven(exact)
+          ? exact + ROUND_HALF_EVEN - ROUND_HALF_EVEN
           : Math.floor(exact + uint32At(rounding.key, rounding.first + i) / 0x100000000);
-      out[i] = Math.min(LARGEST, Math.max(-LARGEST, whole));
     }
     return bytes;
   },

@@ -20,11 +20,12 @@ function position(about: string) {
 const path = (about: string) =>
   z.string({ error: 'must be a path' }).min(1, { error: 'must be a path' }).describe(about);
 
+const labelError = 'must be a column name or its index from 0 (-1: the last)';
 const csv = mapping('tables of numbers, one example a row', {
   train: path('training file, relative to the run file'),
-  test: path('test file; default none').nullable().default(null),
+  test: path('').nullable().describe('test file; default none').default(null),
   label: z
-    .union([z.string(), z.int().min(-1)], { error: 'must be a column name or its index from 0 (-1: the last)' })
+    .union([z.string(), z.int().min(-1, { error: labelError })], { error: labelError })
     .describe('column of the label: a header name or an index from 0; default -1, the last column')
     .default(-1),
   header: flag('does the first row name the columns; default true').default(true),
@@ -50,7 +51,7 @@ const dataSource = z
       z
         .string()
         .refine((text) => isPath(text) || (DATA_NAMES as readonly string[]).includes(text), { error: dataError }),
-      mapping('', { idx: path('folder with the four IDX files') }),
+      mapping('files in the format of MNIST', { idx: path('folder with the four IDX files') }),
       mapping('', {
         csv: z.union([path('training file'), csv], {
           error: 'must be a path or a mapping with train, test, label, header, labels',
@@ -227,7 +228,10 @@ export const runFileSchema = mapping('A Whittle run file', {
         .describe('glob of parameter names it applies to; default all')
         .default('*'),
     }).prefault({}),
-    clipNorm: real('largest global L2 norm of the gradient, > 0; default none', { above: 0 }).nullable().default(null),
+    clipNorm: real('', { above: 0 })
+      .nullable()
+      .describe('largest global L2 norm of the gradient, > 0; default none')
+      .default(null),
     evaluateEvery: whole('steps between evaluations, 0: only at the end; default one epoch').optional(),
   }),
   sparsity: z

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { ClientDuplexStream, ServerDuplexStream, ServiceError, StatusObject } from '@grpc/grpc-js';
 import { status } from '@grpc/grpc-js';
 import type { Frame, Frame__Output } from '../../protos/generated/whittle/Frame.ts';
@@ -14,6 +15,8 @@ import { fromStatus, toStatus } from './rpc-errors.ts';
 
 export const DEFAULT_CREDIT_BYTES = 16 << 20;
 export const DEFAULT_MAX_BODY_BYTES = 2 ** 31 - 1;
+
+const CANCEL_TURNS = 4;
 
 export type FrameDuplex = ClientDuplexStream<Frame, Frame__Output> | ServerDuplexStream<Frame__Output, Frame>;
 
@@ -172,7 +175,7 @@ export class FrameStream {
       this.#wakeUp();
     });
     duplex.on('error', (error: ServiceError) => void this.#finish(fromStatus(error, this.#peer)));
-    duplex.on('end', () => this.#onEnd());
+    duplex.on('end', () => void this.#onEnd());
     if ('cancel' in duplex) {
       // Only the status says whether the server ended in order; an error was reported before.
       duplex.on('status', (result: StatusObject) => {
@@ -185,7 +188,10 @@ export class FrameStream {
     }
   }
 
-  #onEnd(): void {
+  async #onEnd(): Promise<void> {
+    // A client that vanished shows as an end first, and as cancelled up to two turns of the event loop later.
+    for (let turn = 0; turn < CANCEL_TURNS && this.#reason === undefined; turn++) await nextTurn();
+    if (this.#reason !== undefined) return;
     const header = this.#assembler.filling;
     if (header !== undefined) this.destroy(violation(`${this.#peer} ended its stream within a ${header.kind}`));
     else if (!('cancel' in this.#duplex)) void this.close();

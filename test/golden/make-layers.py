@@ -183,6 +183,7 @@ for name, xs, k, o, s, p, d in [
     ('stride 2x3', (2, 8, 9, 2), (2, 3), 3, (2, 3), 'valid', 1),
     ('stride 3 leaves a rest', (2, 9, 8, 2), 2, 3, 3, 'valid', 1),
     ('stride over kernel', (2, 7, 7, 2), 1, 3, 3, 'same', 1),
+    ('row, strided along columns', (2, 4, 5, 2), (1, 2), 3, (2, 1), 'same', 1), ('column, stride 2', (2, 5, 4, 2), (3, 1), 3, 2, 'same', 1),
     ('1x1', (2, 4, 5, 3), 1, 5, 1, 'valid', 1),
     ('dilation 2', (2, 7, 8, 2), 3, 3, 1, 'valid', 2),
     ('dilation 2x3 same', (2, 7, 8, 2), (3, 2), 3, 1, 'same', (2, 3)),
@@ -204,6 +205,7 @@ for name, xs, k, o, s, p, d in [
     ('plain', (2, 9, 3), 3, 4, 1, 'valid', 1), ('same', (2, 9, 3), 4, 4, 1, 'same', 1),
     ('stride 2', (3, 9, 2), 3, 3, 2, 'valid', 1), ('stride 2 same', (3, 8, 2), 3, 3, 2, 'same', 1),
     ('dilation 2', (2, 9, 2), 3, 3, 1, 'valid', 2),
+    ('1 stride 2 same', (2, 9, 2), 1, 3, 2, 'same', 1),
 ]:
     args = {'filters': o, 'kernelSize': k, 'strides': s, 'padding': p, 'dilationRate': d}
     case(f'conv1d {name}', ['conv1d', args], [xs], [(k, xs[2], o), (o,)],
@@ -235,7 +237,8 @@ for name, xs, k, o, s, p in [
 for name, xs, k, m, s, p, d in [
     ('plain', (2, 5, 6, 3), 3, 1, 1, 'valid', 1), ('multiplier 2', (2, 5, 6, 3), (3, 2), 2, 1, 'valid', 1),
     ('same', (2, 5, 6, 3), 3, 2, 1, 'same', 1), ('stride 2', (2, 7, 6, 2), 3, 2, 2, 'valid', 1),
-    ('stride 2 same', (2, 7, 6, 5), 3, 1, 2, 'same', 1), ('8 channels', (2, 5, 5, 8), 3, 1, 1, 'same', 1),
+    ('stride 2 same', (2, 7, 6, 5), 3, 1, 2, 'same', 1), ('column, stride 2', (2, 5, 4, 2), (3, 1), 2, 2, 'same', 1),
+    ('8 channels', (2, 5, 5, 8), 3, 1, 1, 'same', 1),
 ]:
     kk = tup(k, 2)
     args = {'kernelSize': k, 'depthMultiplier': m, 'strides': [s, s], 'padding': p}

@@ -24,7 +24,7 @@ interface Repairable {
   readonly padding: 'same' | 'valid';
   readonly dilationRate: [number, number] | number;
   readonly dataFormat: 'channelsFirst' | 'channelsLast';
-  readonly activation?: { apply(x: Tensor): Tensor } | null;
+  readonly activation?: { apply(x: Tensor): Tensor; getClassName(): string } | null;
   readonly inputSpec?: { readonly axes?: Record<string, number> }[];
 }
 
@@ -43,7 +43,7 @@ export function repairLayer(view: LayerView): void {
       repairLayerNormalization(layer, view);
       break;
     case 'Conv2D':
-      if (isDilated(view)) repairDilation(layer);
+      if (isDilated(view) || layer.activation?.getClassName() === 'linear') repairConvolution(layer);
       break;
   }
 }
@@ -77,8 +77,11 @@ function repairLayerNormalization(layer: Repairable, view: LayerView): void {
     });
 }
 
-/** The fused convolution of core refuses the gradient of dilated windows; the plain one has it (wasm/convolution-2d.ts). */
-function repairDilation(layer: Repairable): void {
+/**
+ * The fused convolution of core, which TensorFlow.js trains layers without activation with, refuses the gradient
+ * of dilated windows and computes that of its input even where nothing wants it. The plain one does neither.
+ */
+function repairConvolution(layer: Repairable): void {
   layer.call = (inputs) =>
     tf.tidy(() => {
       const first = layer.dataFormat === 'channelsFirst';

@@ -34,8 +34,8 @@ const REFUSED: Readonly<Record<string, Refusal>> = {
     cure: 'resize the images in the data module, or use UpSampling2D',
   },
   CenterCrop: { why: 'TensorFlow.js has no gradient for it', cure: 'crop in the data module, or use Cropping2D' },
-  RandomWidth: { why: 'TensorFlow.js has no gradient for it', cure: 'augment in the data module' },
-  RandomHeight: { why: 'TensorFlow.js has no gradient for it', cure: 'augment in the data module' },
+  RandomWidth: { why: 'TensorFlow.js gets its output shape wrong', cure: 'augment in the data module' },
+  RandomHeight: { why: 'TensorFlow.js gets its output shape wrong', cure: 'augment in the data module' },
 };
 
 /**

@@ -1,0 +1,61 @@
+import { resolve } from 'node:path';
+import { defineCommand } from '../command.ts';
+import { findCheckpoint } from '../find-run.ts';
+import { formatBytes, formatPercent } from '../quantities.ts';
+import { formatPairs } from '../report.ts';
+import { runsOption } from '../run-command.ts';
+import type { ExportFormatName } from '../../export/export.ts';
+
+const FORMATS = ['tfjs', 'safetensors'] as const satisfies readonly ExportFormatName[];
+
+export const command = defineCommand({
+  name: 'export',
+  description:
+    'Export a checkpoint as a dense model whose pruned weights are exactly zero, read back and compared before it appears.\n' +
+    'tfjs: model.json and weights.bin for tf.loadLayersModel. safetensors: the trained weights and the state by name.\n' +
+    'Both add export-manifest.json: sha256 of every file, accuracy, sparsity of every layer.',
+  arguments: {
+    target: {
+      label: 'run|checkpoint',
+      description: 'id or directory of a run (its newest usable checkpoint), or a checkpoint folder',
+    },
+  },
+  options: {
+    format: { type: 'string', default: 'tfjs', choices: FORMATS, description: 'what to write' },
+    out: { type: 'string', label: 'DIR', description: 'folder to write; default: <run>-<format> here' },
+    force: { type: 'boolean', description: 'replace an export that lies in DIR' },
+    step: { type: 'integer', label: 'N', min: 0, description: 'the newest checkpoint of this step or an earlier one' },
+    runsDir: runsOption,
+  },
+  examples: [
+    {
+      command: 'export mine --out exported',
+      effect: 'write the newest checkpoint of the run `mine` as a TensorFlow.js model',
+    },
+    {
+      command: 'export mine --format safetensors --out exported --force',
+      effect: 'replace it with a safetensors file',
+    },
+  ],
+  handler: async ({ arguments: { target }, options, output }) => {
+    const { folder, manifest } = await findCheckpoint(target, {
+      runsDirectory: options.runsDir,
+      step: options.step,
+      warn: output.warn,
+    });
+    const format = options.format as ExportFormatName;
+    const out = resolve(options.out ?? `${manifest.runId}-${format}`);
+    const { exportRun } = await import('../../export/export.ts');
+    const exported = await exportRun({ folder, format, out, force: options.force });
+    output.result({ checkpoint: folder, out, ...exported }, () =>
+      formatPairs([
+        ['exported', out],
+        ['from', folder],
+        ['sparsity', formatPercent(exported.sparsity)],
+        ...(exported.testAccuracy === null ? [] : [['test accuracy', formatPercent(exported.testAccuracy)] as const]),
+        ...exported.files.map(({ file, bytes, sha256 }) => [file, `${formatBytes(bytes)}, sha256 ${sha256}`] as const),
+        ['verified', 'read back, every weight equal to the checkpoint'],
+      ]),
+    );
+  },
+});

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { runScheduler } from '../../../server/scheduler/main.ts';
-import { roleSignal } from '../../launchers/role-signal.ts';
+import { endLingering, roleSignal } from '../../launchers/role-signal.ts';
 import { defineCommand } from '../command.ts';
 import { required } from '../member.ts';
 
@@ -44,6 +44,7 @@ export const command = defineCommand({
       });
     } finally {
       role.dispose();
+      endLingering();
     }
   },
 });

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { resolve } from 'node:path';
 import fc from 'fast-check';
 import { parseRunConfig, runConfigToYaml } from '../../../shared/config/effective.ts';
 import { resolveRunConfig } from '../../../shared/config/resolve.ts';
@@ -10,9 +11,12 @@ const unit = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true });
 const positive = fc.double({ min: 1e-12, max: 1e6, noNaN: true });
 const small = fc.integer({ min: 1, max: 64 });
 const steps = fc.integer({ min: 0, max: 2 ** 31 - 1 });
-const fileName = fc.string({ minLength: 1, maxLength: 20 }).map((text) => `/${text.replace(/[/\0\n]/g, '-')}`);
+// Absolute and normal, as loadRunFile makes them.
+const fileName = fc
+  .string({ minLength: 1, maxLength: 20 })
+  .map((text) => resolve(`/x/${text.replace(/[/\0\n]/g, '-')}`));
 const kind = <const K extends string, T extends object>(name: K, members: { [P in keyof T]: fc.Arbitrary<T[P]> }) =>
-  fc.record({ kind: fc.constant(name), ...members } as unknown as Record<string, fc.Arbitrary<unknown>>);
+  fc.record({ kind: fc.constant(name), ...members });
 
 const optimizer = fc.oneof(
   kind('sgd', { learningRate: positive, momentum: unit.filter((m) => m > 0), nesterov: fc.boolean() }),
@@ -41,15 +45,25 @@ const source = fc.oneof(
   }),
 );
 const rule = (runSteps: number) => {
-  const ends = fc.tuple(fc.integer({ min: 0, max: runSteps }), fc.integer({ min: 0, max: runSteps })).map((pair) => pair.sort((a, b) => a - b));
+  const ends = fc
+    .tuple(fc.integer({ min: 0, max: runSteps }), fc.integer({ min: 0, max: runSteps }))
+    .map((pair) => pair.sort((a, b) => a - b));
   const levels = fc.tuple(unit, unit).map((pair) => pair.sort((a, b) => a - b));
   return fc.record({
     match: fc.constantFrom(null, '*/kernel', 'dense_?/*', 'null', '~', '#x'),
-    schedule: fc.tuple(ends, levels, small, positive.filter((p) => p <= 100), fc.boolean()).map(([[beginStep, endStep], [initialSparsity, finalSparsity], frequency, power, isPolynomial]) =>
-      isPolynomial
-        ? { kind: 'polynomial', initialSparsity, finalSparsity, beginStep, endStep, frequency, power }
-        : { kind: 'constant', finalSparsity, beginStep, endStep, frequency },
-    ),
+    schedule: fc
+      .tuple(
+        ends,
+        levels,
+        small,
+        positive.filter((p) => p <= 100),
+        fc.boolean(),
+      )
+      .map(([[beginStep, endStep], [initialSparsity, finalSparsity], frequency, power, isPolynomial]) =>
+        isPolynomial
+          ? { kind: 'polynomial', initialSparsity, finalSparsity, beginStep, endStep, frequency, power }
+          : { kind: 'constant', finalSparsity, beginStep, endStep, frequency },
+      ),
     criterion: fc.constant('magnitude'),
     granularity: fc.constant('element'),
     scope: fc.constantFrom('global', 'layer'),
@@ -62,14 +76,20 @@ const config = fc.integer({ min: 1, max: 2 ** 31 - 1 }).chain((runSteps) =>
     name: fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9._-]{0,30}$/),
     seed: steps,
     model: fc.oneof(fc.constantFrom('lenet-5', '3', 'true'), fileName),
-    data: fc.record({ source, batchSize: fc.integer({ min: 64, max: 1e6 }), order: fc.constantFrom('shuffled', 'sequential') }),
-    cluster: fc.tuple(small, small, small, fc.constantFrom('wasm', 'cpu', 'tensorflow')).map(([servers, workers, slices, backend]) => ({
-      servers,
-      workers: { min: workers, max: workers },
-      backend,
-      replication: 0,
-      slices,
-    })),
+    data: fc.record({
+      source,
+      batchSize: fc.integer({ min: 64, max: 1e6 }),
+      order: fc.constantFrom('shuffled', 'sequential'),
+    }),
+    cluster: fc
+      .tuple(small, small, small, fc.constantFrom('wasm', 'cpu', 'tensorflow'))
+      .map(([servers, workers, slices, backend]) => ({
+        servers,
+        workers: { min: workers, max: workers },
+        backend,
+        replication: 0,
+        slices,
+      })),
     consistency: fc.record({ mode: fc.constant('bsp'), staleness: steps, backupWorkers: fc.constant(0) }),
     training: fc.record({
       steps: fc.constant(runSteps),
@@ -106,14 +126,28 @@ describe('effective run file', () => {
   });
 
   it('refuses a file in which something is still open', () => {
-    assertSays(runFileErrorOf(() => parseRunConfig(VALID)), ['not an effective run file', 'cluster.backend: auto', 'training.evaluateEvery']);
+    assertSays(
+      runFileErrorOf(() => parseRunConfig(VALID)),
+      ['not an effective run file', 'cluster.backend: auto', 'training.evaluateEvery'],
+    );
     const percent = VALID.replace('endStep: 700', 'endStep: 70%');
-    assertSays(runFileErrorOf(() => parseRunConfig(percent)), ['sparsity.0.schedule.endStep: 70%']);
+    assertSays(
+      runFileErrorOf(() => parseRunConfig(percent)),
+      ['sparsity.0.schedule.endStep: 70%'],
+    );
   });
 
   it('refuses a damaged file', () => {
-    const good = runConfigToYaml(resolveRunConfig(parseRunFile(VALID, 'run.yaml'), { trainExamples: 1, testExamples: 1, backend: 'wasm' }));
-    assertSays(runFileErrorOf(() => parseRunConfig(good.replace('steps: 1000', 'steps: x'), 'runs/a/run.yaml')), ['runs/a/run.yaml:', 'training.steps must be a whole number']);
-    assertSays(runFileErrorOf(() => parseRunConfig('{ "name": ')), ['effective run file']);
+    const good = runConfigToYaml(
+      resolveRunConfig(parseRunFile(VALID, 'run.yaml'), { trainExamples: 1, testExamples: 1, backend: 'wasm' }),
+    );
+    assertSays(
+      runFileErrorOf(() => parseRunConfig(good.replace('steps: 1000', 'steps: x'), 'runs/a/run.yaml')),
+      ['runs/a/run.yaml:', 'training.steps must be a whole number'],
+    );
+    assertSays(
+      runFileErrorOf(() => parseRunConfig('{ "name": ')),
+      ['effective run file'],
+    );
   });
 });

@@ -27,5 +27,6 @@ export function runFileErrorOf(call: () => unknown): WhittleError {
 
 /** Asserts that the message holds every part. */
 export function assertSays(error: WhittleError, parts: readonly string[]): void {
-  for (const part of parts) assert.ok(error.message.includes(part), `${JSON.stringify(part)} is not in\n${error.message}`);
+  for (const part of parts)
+    assert.ok(error.message.includes(part), `${JSON.stringify(part)} is not in\n${error.message}`);
 }

@@ -21,7 +21,12 @@ describe('run-file.schema.json', () => {
         if (key === 'properties') {
           for (const [name, property] of Object.entries(value as Record<string, Record<string, unknown>>)) {
             // A kind is described by the mapping it belongs to; idx and csv by the source.
-            if (property['description'] === undefined && property['const'] === undefined && !['idx', 'csv'].includes(name)) nameless.push(`${path}.${name}`);
+            if (
+              property['description'] === undefined &&
+              property['const'] === undefined &&
+              !['idx', 'csv'].includes(name)
+            )
+              nameless.push(`${path}.${name}`);
           }
         }
         visit(value, `${path}.${key}`);

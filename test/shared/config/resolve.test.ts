@@ -49,21 +49,42 @@ describe('resolveRunConfig', () => {
   it('takes optimizer defaults from PyTorch', () => {
     const optimizer = (kind: string): unknown => resolved([`training.optimizer={ kind: ${kind} }`]).training.optimizer;
     assert.deepEqual(optimizer('sgd'), { kind: 'sgd', learningRate: 0.001, momentum: 0, nesterov: false });
-    assert.deepEqual(optimizer('rmsprop'), { kind: 'rmsprop', learningRate: 0.01, rho: 0.99, epsilon: 1e-8, momentum: 0, centered: false });
-    assert.deepEqual(optimizer('adagrad'), { kind: 'adagrad', learningRate: 0.01, epsilon: 1e-10, initialAccumulator: 0 });
+    assert.deepEqual(optimizer('rmsprop'), {
+      kind: 'rmsprop',
+      learningRate: 0.01,
+      rho: 0.99,
+      epsilon: 1e-8,
+      momentum: 0,
+      centered: false,
+    });
+    assert.deepEqual(optimizer('adagrad'), {
+      kind: 'adagrad',
+      learningRate: 0.01,
+      epsilon: 1e-10,
+      initialAccumulator: 0,
+    });
   });
 
   it('makes adamw an adam with decoupled decay of 0.01, unless the decay is given', () => {
     const adamw = resolved(['training.optimizer={ kind: adamw, beta1: 0.8 }']).training;
     assert.deepEqual(adamw.optimizer, { kind: 'adam', learningRate: 0.001, beta1: 0.8, beta2: 0.999, epsilon: 1e-8 });
     assert.equal(adamw.decay.weightDecay, 0.01);
-    assert.equal(resolved(['training.optimizer.kind=adamw', 'training.decay.weightDecay=0']).training.decay.weightDecay, 0);
-    assert.equal(resolved(['training.optimizer.kind=adamw', 'training.decay.weightDecay=0.1']).training.decay.weightDecay, 0.1);
+    assert.equal(
+      resolved(['training.optimizer.kind=adamw', 'training.decay.weightDecay=0']).training.decay.weightDecay,
+      0,
+    );
+    assert.equal(
+      resolved(['training.optimizer.kind=adamw', 'training.decay.weightDecay=0.1']).training.decay.weightDecay,
+      0.1,
+    );
   });
 
   it('turns epochs and percentages into steps', () => {
     const ends = (begin: string, end: string, ...set: string[]): number[] => {
-      const schedule = resolved([`sparsity.0.schedule={ kind: constant, finalSparsity: 0.5, beginStep: ${begin}, endStep: ${end} }`, ...set]).sparsity[0]?.schedule;
+      const schedule = resolved([
+        `sparsity.0.schedule={ kind: constant, finalSparsity: 0.5, beginStep: ${begin}, endStep: ${end} }`,
+        ...set,
+      ]).sparsity[0]?.schedule;
       return [schedule?.beginStep ?? -1, schedule?.endStep ?? -1];
     };
     assert.deepEqual(ends('0%', '100%'), [0, 1000]);
@@ -78,7 +99,15 @@ describe('resolveRunConfig', () => {
     const [rule] = resolved(['sparsity.0={ schedule: { kind: polynomial, finalSparsity: 0.5 } }']).sparsity;
     assert.deepEqual(rule, {
       match: null,
-      schedule: { kind: 'polynomial', initialSparsity: 0, finalSparsity: 0.5, beginStep: 300, endStep: 750, frequency: 100, power: 3 },
+      schedule: {
+        kind: 'polynomial',
+        initialSparsity: 0,
+        finalSparsity: 0.5,
+        beginStep: 300,
+        endStep: 750,
+        frequency: 100,
+        power: 3,
+      },
       criterion: 'magnitude',
       granularity: 'element',
       scope: 'global',
@@ -89,7 +118,10 @@ describe('resolveRunConfig', () => {
 
   it('checks steps that depend on the data, with their values', () => {
     const error = runFileErrorOf(() => resolved(['training.epochs=2', 'sparsity.0.schedule.endStep=3 epochs']));
-    assertSays(error, ['--set sparsity.0.schedule.endStep=3 epochs:', 'endStep 1800 (3 epochs) is beyond the run, which has 1200 steps']);
+    assertSays(error, [
+      '--set sparsity.0.schedule.endStep=3 epochs:',
+      'endStep 1800 (3 epochs) is beyond the run, which has 1200 steps',
+    ]);
   });
 
   it('slices default to the workers; an explicit backend stays', () => {
@@ -104,7 +136,9 @@ describe('resolveRunConfig', () => {
   });
 
   it('refuses a glob that matches no parameter, and names the nearest', () => {
-    const error = runFileErrorOf(() => resolveRunConfig(parseRunFile(VALID.replace('*/kernel', '*/kernal'), 'run.yaml'), FACTS));
+    const error = runFileErrorOf(() =>
+      resolveRunConfig(parseRunFile(VALID.replace('*/kernel', '*/kernal'), 'run.yaml'), FACTS),
+    );
     assertSays(error, ['run.yaml:7:12', 'sparsity.0.match "*/kernal" matches no parameter', 'dense_1/kernel']);
     const decay = runFileErrorOf(() => resolved(['training.decay={ weightDecay: 1, match: dens_1/* }']));
     assertSays(decay, ['training.decay.match "dens_1/*" matches no parameter', 'the nearest are dense_1/bias']);
@@ -124,7 +158,11 @@ describe('configWarnings', () => {
     [['kernels.sparseBelow=0.3'], {}, /kernels.sparseBelow 0.3 is ignored/],
     [['consistency.staleness=2'], {}, /staleness 2 is ignored/],
     [['training.evaluateEvery=5'], { testExamples: 0 }, /evaluateEvery 5 is ignored/],
-    [['training.learningRateSchedule={ kind: cosine, warmupSteps: 1000 }'], {}, /warmupSteps 1000 spans the whole run of 1000 steps/],
+    [
+      ['training.learningRateSchedule={ kind: cosine, warmupSteps: 1000 }'],
+      {},
+      /warmupSteps 1000 spans the whole run of 1000 steps/,
+    ],
     [['training.decay.match="*/kernel"'], {}, /decay.match "\*\/kernel" is ignored/],
     [[], { trainExamples: 50 }, /batchSize 100 is more than the 50 training examples/],
     [['sparsity.0.match="*"'], {}, /sparsity.0.match "\*" also prunes dense_1\/bias, dense_2\/bias/],

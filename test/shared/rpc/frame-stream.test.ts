@@ -211,7 +211,7 @@ describe('FrameStream', () => {
     await stopPair(pair);
   });
 
-  it('takes back a message that has not begun, ends the stream for one that has', async () => {
+  it('takes back a message that has not begun', async () => {
     const { worker, shard } = await connected({}, { creditBytes: MiB });
     worker.onMessage(() => undefined);
     shard.onMessage(() => new Promise(() => undefined));
@@ -222,11 +222,20 @@ describe('FrameStream', () => {
     first.abort();
     await assert.rejects(waiting, (error: WhittleError) => error.code === 'INTERRUPTED');
     await behind;
+    assert.equal(worker.sent.of('PUSH').messages, 2);
+  });
 
-    const second = new AbortController();
-    const begun = worker.send({ ...push, crc32: 0 }, bytes(5 * MiB), second.signal);
-    second.abort();
+  it('ends the stream when a message that has begun is taken back', async () => {
+    const { worker, shard } = await connected({}, { creditBytes: MiB });
+    worker.onMessage(() => undefined);
+    shard.onMessage(() => undefined);
+    await worker.send(push, bytes(1));
+    const abort = new AbortController();
+    const begun = worker.send(push, bytes(5 * MiB), abort.signal);
+    abort.abort();
     await assert.rejects(begun, (error: WhittleError) => error.code === 'INTERRUPTED');
+    assert.equal((await worker.closed)?.code, 'INTERRUPTED');
+    assert.equal((await shard.closed)?.code, 'ROLE_LOST');
   });
 
   it('sends what is queued before it closes, and nothing after', async () => {
@@ -265,6 +274,34 @@ describe('FrameStream', () => {
     worker.destroy(new WhittleError('INTERRUPTED', 'gone'));
     await assert.rejects(pending, (error: WhittleError) => error.code === 'ROLE_LOST' && error.retryable);
     assert.match((await shard.closed)!.message, /W\[0\] vanished/);
+  });
+
+  it('does not take a worker that vanished while idle or within a message for one that ended', async () => {
+    for (const cut of ['idle', 'within a message']) {
+      const found = deferred<FrameStream>();
+      const begun = deferred();
+      const pair = await startPair({
+        Exchange: (call) => {
+          const stream = new FrameStream(call, { peer: 'W[0]' });
+          stream.onMessage(() => begun.resolve());
+          found.resolve(stream);
+        },
+      });
+      const call = pair.client.exchange();
+      call.resume().on('error', () => undefined);
+      call.write({ header: { kind: 'OPEN' } });
+      const shard = await found.promise;
+      await begun.promise;
+      if (cut !== 'idle') {
+        call.write({ header: { ...push, bodyBytes: 4 }, chunk: bytes(2) });
+        while (shard.received.of('PUSH').bodyBytes === 0) await new Promise(setImmediate);
+      }
+      call.cancel();
+      const reason = await shard.closed;
+      assert.equal(reason?.code, 'ROLE_LOST', cut);
+      assert.match(reason.message, /W\[0\] vanished/);
+      await stopPair(pair);
+    }
   });
 
   it('notices that the server vanished', async () => {

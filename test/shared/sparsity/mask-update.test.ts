@@ -131,10 +131,11 @@ const held: fc.Arbitrary<Held> = fc
   });
 const rule = fc
   .record({
-    sparsity: fc.double({ min: 0, max: 1, noNaN: true }),
+    // Not fc.double, most of whose values are next to 0.
+    sparsity: fc.integer({ min: 0, max: 1000 }).map((thousandths) => thousandths / 1000),
     scope: fc.constantFrom<SparsityRule['scope']>('global', 'layer'),
-    match: fc.constantFrom(null, '*', 'layer_[0-2]/*', 'layer_?/kernel', 'layer_0/*', 'nothing'),
-    minimum: fc.integer({ min: 0, max: 4 }),
+    match: fc.constantFrom(null, '*', 'layer_?/kernel', 'layer_0/*', 'nothing'),
+    minimum: fc.constantFrom(0, 1, 4, 60),
   })
   .map(({ sparsity, scope, match, minimum }) =>
     ruleOf(sparsity, { scope, match, protect: { minSurvivorsPerParameter: minimum } }),
@@ -260,6 +261,18 @@ describe('mask update', () => {
       protectedCount: 1,
       pastTarget: false,
     });
+  });
+
+  it('does not hand the tie quota of a protected parameter to others', async () => {
+    // All equal: 12 of 20 wanted, so layer 0 (8) would die whole and layer 1 lose its first 4 of 12.
+    const space = ParameterSpace.of(specs([8, 12]));
+    const state = { space, weights: new Float32Array(20).fill(1), before: new Array<boolean>(20).fill(true) };
+    const { plan, mask } = await update([ruleOf(0.6, { protect: { minSurvivorsPerParameter: 2 } })], state, [0, 20]);
+    assert.deepEqual(
+      mask,
+      Array.from({ length: 20 }, (_, i) => i === 6 || i === 7 || i >= 12),
+    );
+    assert.equal(plan.reports[0]?.protectedCount, 2);
   });
 
   it('asks only the rules that have an update at this step', async () => {

@@ -174,11 +174,15 @@ describe('MetricsFile', () => {
     assert.deepEqual(await file.read(), [...records.slice(0, 6), metrics(7)]);
   });
 
-  it('reports a disk that fails at the next flush', async () => {
+  it('reports a disk that fails at each flush, and writes all once it is back', async () => {
     const { metrics: file, path } = await RunDirectory.create(runs, 'a', '');
     await rm(path, { recursive: true });
     file.append([metrics(1)]);
     await assert.rejects(file.flush(), { code: 'DISK' });
+    file.append([metrics(2)]);
+    await assert.rejects(file.flush(), { code: 'DISK' });
+    await mkdir(path);
     await file.flush();
+    assert.deepEqual(await file.read(), [metrics(1), metrics(2)]);
   });
 });

@@ -74,7 +74,7 @@ function spanOf(w: Windows, axis: 1 | 2): number {
 }
 
 /** dy with strides - 1 zeros between its elements and as many around as a valid convolution to dx needs. */
-function spreadOut(heap: Heap, dy: TensorInfo, w: Windows): TensorInfo {
+export function spreadOut(heap: Heap, dy: TensorInfo, w: Windows): TensorInfo {
   const reach = ([1, 2] as const).map((axis) => (w.size[axis] - 1) * w.dilations[axis]);
   const [reachH, reachW] = reach as [number, number];
   const [height, width] = [w.inputs[1] + reachH, w.inputs[2] + reachW];

@@ -7,8 +7,8 @@ import * as tfc from '@tensorflow/tfjs-core';
 import type { Tensor5D, TensorInfo } from '@tensorflow/tfjs-core';
 import { floats, free, input, makeFloats, makeZeros, replaceKernel, reshaped, stockKernel } from './kernel.ts';
 import type { Heap } from './kernel.ts';
-import { conv3dWindows, forEachWindow, volume } from './windows.ts';
-import type { Windows } from './windows.ts';
+import { conv3dWindows, volume, windowTable } from './windows.ts';
+import type { Windows, WindowTable } from './windows.ts';
 
 /** Call after `registerMatMul`. */
 export function registerConvolution3d(): void {
@@ -18,11 +18,12 @@ export function registerConvolution3d(): void {
     const x = input(inputs, 'x');
     const filter = input(inputs, 'filter');
     const w = conv3dWindows(x.shape, filter.shape, attributes);
+    const table = windowTable(w);
     const weights = reshaped(filter, [1, volume(w.size) * w.inChannels, w.outChannels]);
     const out = makeFloats(heap, [w.batch, ...w.outputs, w.outChannels]);
     const rows = volume(w.outputs);
     for (let n = 0; n < w.batch; n++) {
-      const columns = copyWindows(heap, x, w, n);
+      const columns = copyWindows(heap, x, w, table, n);
       const part = matMul({ a: columns, b: weights }, { transposeA: false, transposeB: false }, heap);
       floats(heap, out).set(floats(heap, part), n * rows * w.outChannels);
       free(heap, columns, part);
@@ -35,9 +36,10 @@ export function registerConvolution3d(): void {
     const dy = input(inputs, 'dy');
     const shape = attributes['filterShape'] as number[];
     const w = conv3dWindows(x.shape, shape, attributes);
+    const table = windowTable(w);
     const out = makeZeros(heap, shape);
     for (let n = 0; n < w.batch; n++) {
-      const columns = copyWindows(heap, x, w, n);
+      const columns = copyWindows(heap, x, w, table, n);
       const slice = sliceOf(heap, dy, w, n);
       const part = matMul({ a: columns, b: slice }, { transposeA: true, transposeB: false }, heap);
       const [sum, values] = [floats(heap, out), floats(heap, part)];
@@ -52,12 +54,13 @@ export function registerConvolution3d(): void {
     const filter = input(inputs, 'filter');
     const shape = attributes['inputShape'] as number[];
     const w = conv3dWindows(shape, filter.shape, attributes);
+    const table = windowTable(w);
     const weights = reshaped(filter, [1, volume(w.size) * w.inChannels, w.outChannels]);
     const out = makeZeros(heap, shape);
     for (let n = 0; n < w.batch; n++) {
       const slice = sliceOf(heap, dy, w, n);
       const columns = matMul({ a: slice, b: weights }, { transposeA: false, transposeB: true }, heap);
-      addWindows(heap, columns, w, n, out);
+      addWindows(heap, columns, w, table, n, out);
       free(heap, slice, columns);
     }
     return out;
@@ -67,33 +70,46 @@ export function registerConvolution3d(): void {
 }
 
 /** Windows of example n as [1, outputs, size x channels]; padding is zero. */
-function copyWindows(heap: Heap, x: TensorInfo, w: Windows, n: number): TensorInfo {
+function copyWindows(
+  heap: Heap,
+  x: TensorInfo,
+  w: Windows,
+  { starts, rows, taps }: WindowTable,
+  n: number,
+): TensorInfo {
   const width = volume(w.size) * w.inChannels;
   const info = makeZeros(heap, [1, volume(w.outputs), width]);
   const [from, to] = [floats(heap, x), floats(heap, info)];
   const first = n * volume(w.inputs);
-  forEachWindow({ ...w, batch: 1 }, (output, rows, taps, count) => {
-    for (let k = 0; k < count; k++) {
+  for (let output = 0; output < starts.length - 1; output++) {
+    for (let k = starts[output] as number; k < (starts[output + 1] as number); k++) {
       const source = (first + (rows[k] as number)) * w.inChannels;
       const target = output * width + (taps[k] as number) * w.inChannels;
       for (let c = 0; c < w.inChannels; c++) to[target + c] = from[source + c] as number;
     }
-  });
+  }
   return info;
 }
 
 /** The reverse of `copyWindows`: adds each window to where it came from. */
-function addWindows(heap: Heap, columns: TensorInfo, w: Windows, n: number, out: TensorInfo): void {
+function addWindows(
+  heap: Heap,
+  columns: TensorInfo,
+  w: Windows,
+  { starts, rows, taps }: WindowTable,
+  n: number,
+  out: TensorInfo,
+): void {
   const width = volume(w.size) * w.inChannels;
   const [from, to] = [floats(heap, columns), floats(heap, out)];
   const first = n * volume(w.inputs);
-  forEachWindow({ ...w, batch: 1 }, (output, rows, taps, count) => {
-    for (let k = 0; k < count; k++) {
+  for (let output = 0; output < starts.length - 1; output++) {
+    for (let k = starts[output] as number; k < (starts[output + 1] as number); k++) {
       const target = (first + (rows[k] as number)) * w.inChannels;
       const source = output * width + (taps[k] as number) * w.inChannels;
       for (let c = 0; c < w.inChannels; c++) to[target + c] = (to[target + c] as number) + (from[source + c] as number);
     }
-  });
+  }
 }
 
 /** Example n of dy as [1, outputs, channels]. */

@@ -3,6 +3,7 @@ import { registerConvolution2d } from './convolution-2d.ts';
 import { registerConvolution3d } from './convolution-3d.ts';
 import { registerDepthwise } from './depthwise.ts';
 import { registerMatMul } from './mat-mul.ts';
+import { registerPadding } from './padding.ts';
 import { registerPooling } from './pooling.ts';
 import { registerSegmentSum } from './segment-sum.ts';
 
@@ -13,6 +14,7 @@ export function registerWasmKernels(): void {
   if (registered) return;
   registered = true;
   registerMatMul();
+  registerPadding();
   registerConvolution2d();
   registerDepthwise();
   registerConvolution3d();

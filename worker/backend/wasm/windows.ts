@@ -44,12 +44,20 @@ export function conv2dWindows(
   attributes: Attributes,
   depthwise = false,
 ): Windows {
-  const { strides, dilations, pad, dimRoundingMode } = read(attributes);
   if (attributes['dataFormat'] === 'NCHW') throw new Error('the wasm backend computes convolutions in NHWC only');
+  return from2(conv2dInfo(x, filter, attributes, depthwise));
+}
+
+/** Shapes and padding as TensorFlow.js works them out. */
+export function conv2dInfo(
+  x: readonly number[],
+  filter: readonly number[],
+  attributes: Attributes,
+  depthwise: boolean,
+): Info2 {
+  const { strides, dilations, pad, dimRoundingMode } = read(attributes);
   const rate = dilations ?? [1, 1];
-  return from2(
-    backend_util.computeConv2DInfo(x as Shape4, filter as Shape4, strides, rate, pad, dimRoundingMode, depthwise),
-  );
+  return backend_util.computeConv2DInfo(x as Shape4, filter as Shape4, strides, rate, pad, dimRoundingMode, depthwise);
 }
 
 export function pool2dWindows(x: readonly number[], attributes: Attributes): Windows {
@@ -58,14 +66,15 @@ export function pool2dWindows(x: readonly number[], attributes: Attributes): Win
 }
 
 export function conv3dWindows(x: readonly number[], filter: readonly number[], attributes: Attributes): Windows {
-  const { strides, dilations, pad } = read(attributes) as unknown as {
-    strides: Triple;
-    dilations?: Triple;
-    pad: 'same';
+  const { strides, dilations, pad } = attributes as unknown as {
+    strides: Triple | number;
+    dilations?: Triple | number;
+    pad: 'same' | 'valid';
   };
-  const triple = (value: Triple): [number, number, number] => [...value];
+  const triple = (value: Triple | number): [number, number, number] =>
+    typeof value === 'number' ? [value, value, value] : [...value];
   return from3(
-    backend_util.computeConv3DInfo(x as Shape5, filter as Shape5, triple(strides), triple(dilations ?? [1, 1, 1]), pad),
+    backend_util.computeConv3DInfo(x as Shape5, filter as Shape5, triple(strides), triple(dilations ?? 1), pad),
   );
 }
 
@@ -114,42 +123,45 @@ export function volume([depth, height, width]: Triple): number {
 }
 
 /**
- * Calls `window` for each output position in order, with its row in y (an index of [batch x outputs]), the
- * rows of x that it covers (indices of [batch x inputs]) and their taps (indices of [size]). Padding is left
- * out; the first `count` entries of `rows` and `taps` are valid.
+ * Which rows of x each output position covers, the same for every example. Entries `starts[o] .. starts[o + 1]`
+ * belong to output position o (an index of [outputs]): `rows` are indices of [inputs], `taps` of [size].
+ * Padding is left out.
  */
-export function forEachWindow(
-  w: Windows,
-  window: (output: number, rows: Int32Array, taps: Int32Array, count: number) => void,
-): void {
-  const rows = new Int32Array(volume(w.size));
-  const taps = new Int32Array(volume(w.size));
+export interface WindowTable {
+  readonly starts: Int32Array;
+  readonly rows: Int32Array;
+  readonly taps: Int32Array;
+}
+
+export function windowTable(w: Windows): WindowTable {
+  const starts = new Int32Array(volume(w.outputs) + 1);
+  const rows = new Int32Array(volume(w.outputs) * volume(w.size));
+  const taps = new Int32Array(rows.length);
   const [inD, inH, inW] = w.inputs;
   const [outD, outH, outW] = w.outputs;
   const [sizeD, sizeH, sizeW] = w.size;
+  let count = 0;
   let output = 0;
-  for (let n = 0; n < w.batch; n++) {
-    for (let od = 0; od < outD; od++) {
-      for (let oh = 0; oh < outH; oh++) {
-        for (let ow = 0; ow < outW; ow++) {
-          let count = 0;
-          for (let kd = 0; kd < sizeD; kd++) {
-            const d = od * w.strides[0] + kd * w.dilations[0] - w.before[0];
-            if (d < 0 || d >= inD) continue;
-            for (let kh = 0; kh < sizeH; kh++) {
-              const h = oh * w.strides[1] + kh * w.dilations[1] - w.before[1];
-              if (h < 0 || h >= inH) continue;
-              for (let kw = 0; kw < sizeW; kw++) {
-                const column = ow * w.strides[2] + kw * w.dilations[2] - w.before[2];
-                if (column < 0 || column >= inW) continue;
-                rows[count] = ((n * inD + d) * inH + h) * inW + column;
-                taps[count++] = (kd * sizeH + kh) * sizeW + kw;
-              }
+  for (let od = 0; od < outD; od++) {
+    for (let oh = 0; oh < outH; oh++) {
+      for (let ow = 0; ow < outW; ow++) {
+        for (let kd = 0; kd < sizeD; kd++) {
+          const d = od * w.strides[0] + kd * w.dilations[0] - w.before[0];
+          if (d < 0 || d >= inD) continue;
+          for (let kh = 0; kh < sizeH; kh++) {
+            const h = oh * w.strides[1] + kh * w.dilations[1] - w.before[1];
+            if (h < 0 || h >= inH) continue;
+            for (let kw = 0; kw < sizeW; kw++) {
+              const column = ow * w.strides[2] + kw * w.dilations[2] - w.before[2];
+              if (column < 0 || column >= inW) continue;
+              rows[count] = (d * inH + h) * inW + column;
+              taps[count++] = (kd * sizeH + kh) * sizeW + kw;
             }
           }
-          window(output++, rows, taps, count);
         }
+        starts[++output] = count;
       }
     }
   }
+  return { starts, rows, taps };
 }

@@ -149,6 +149,32 @@ describe('optimizers', () => {
     assert.ok(Object.is(step(0.125, { l1: 0.25 }), 0));
   });
 
+  it('centered rmsprop stays finite where rounding makes the variance negative', () => {
+    const config = {
+      kind: 'rmsprop',
+      learningRate: 0.1,
+      rho: 0.9,
+      epsilon: 1e-8,
+      momentum: 0,
+      centered: true,
+    } as const;
+    const weights = Float32Array.of(1);
+    // The average of equal gradients: its square and the average square differ by rounding alone.
+    const slots = [Float32Array.of(1.9999998807907104), Float32Array.of(Math.SQRT2)];
+    const gradients = Float32Array.of(Math.SQRT2);
+    createOptimizer(config).apply({
+      weights,
+      gradients,
+      slots,
+      begin: 0,
+      end: 1,
+      step: 1,
+      learningRate: 1e-9,
+      decay: NO_DECAY,
+    });
+    assert.ok(Number.isFinite(weights[0]));
+  });
+
   it('with a learning rate of 0 change no weight', () => {
     for (const config of CONFIGS) {
       const optimizer = createOptimizer(config);

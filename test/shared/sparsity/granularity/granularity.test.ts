@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { getBit } from '../../../../shared/sparsity/bitmap.ts';
 import { GRANULARITIES } from '../../../../shared/sparsity/granularity/index.ts';
+import { lowestScores } from '../../../../shared/sparsity/granularity/lowest.ts';
 import { nmMask } from '../../../../shared/sparsity/granularity/nm.ts';
 import { rowMask, rowNorms } from '../../../../shared/sparsity/granularity/row.ts';
 
@@ -25,6 +26,12 @@ const flags = (bits: Uint8Array, length: number): number[] => Array.from({ lengt
 
 describe('granularity', () => {
   it('element: every element is a unit', () => assert.equal(GRANULARITIES.element.numUnits([3, 4, 5]), 60));
+
+  it('the lowest scores come in order, equals by index, and scores stay as they are', () => {
+    const scores = Float32Array.of(2, -0, 1, 0, -1);
+    assert.deepEqual(lowestScores(scores, 4), [4, 1, 3, 2]);
+    assert.deepEqual(scores, Float32Array.of(2, -0, 1, 0, -1));
+  });
 
   const rows = golden.cases.filter(({ granularity }) => granularity === 'row');
   assert.deepEqual(

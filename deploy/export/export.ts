@@ -1,0 +1,122 @@
+import { randomBytes } from 'node:crypto';
+import { readdir, rename, rm } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { digestCheckpoint, locatedAt, survivorsByParameter } from '../../shared/checkpoint/digests.ts';
+import { diskError, errorCode, makeFolder, syncFolder, writeDurably } from '../../shared/checkpoint/durable.ts';
+import { hashFile, verifyCheckpoint } from '../../shared/checkpoint/verify.ts';
+import { WhittleError } from '../../shared/errors.ts';
+import type { LayerResult } from '../../shared/telemetry/run-status.ts';
+import { whittleVersion } from '../../shared/version.ts';
+import type { ExportFormat, ExportSource } from './format.ts';
+import { safetensorsFormat } from './safetensors-format.ts';
+import { tfjsFormat } from './tfjs-format.ts';
+
+export const EXPORT_MANIFEST = 'export-manifest.json';
+
+const FORMATS = { tfjs: tfjsFormat, safetensors: safetensorsFormat } as const satisfies Record<string, ExportFormat>;
+export type ExportFormatName = keyof typeof FORMATS;
+export const EXPORT_FORMATS = Object.keys(FORMATS) as readonly ExportFormatName[];
+
+export interface ExportOptions {
+  /** A checkpoint's folder. */
+  readonly folder: string;
+  readonly format: ExportFormatName;
+  /** Folder to write; its parents are made. */
+  readonly out: string;
+  /** Replace an earlier export at `out`. Default false. */
+  readonly force?: boolean;
+}
+
+/** `export-manifest.json`, written last. */
+export interface ExportManifest {
+  readonly format: ExportFormatName;
+  readonly whittleVersion: string;
+  readonly runId: string;
+  readonly generation: number;
+  readonly clock: number;
+  readonly testAccuracy: number | null;
+  readonly sparsity: number;
+  readonly maskDigest: string;
+  readonly weightsDigest: string;
+  /** Every parameter in model order; sparsity = removed / size. */
+  readonly layers: readonly (LayerResult & { readonly sparsity: number })[];
+  readonly files: readonly { readonly file: string; readonly bytes: number; readonly sha256: string }[];
+}
+
+/**
+ * Writes a checkpoint's effective weights and states as a model for others, and answers what it wrote. The folder
+ * appears whole: written beside it, loaded again and compared bit by bit with the checkpoint, then renamed.
+ * Errors: CHECKPOINT (it does not verify), USAGE (`out` exists), UNSUPPORTED (the format cannot hold the model), DISK.
+ */
+export async function exportRun(options: ExportOptions): Promise<ExportManifest> {
+  const out = resolve(options.out);
+  const replaces = await checkOut(out, options.force === true);
+  const folder = resolve(options.folder);
+  const manifest = await verifyCheckpoint(folder);
+  const { maskDigest, weightsDigest } = await digestCheckpoint(manifest, locatedAt(folder));
+  const layers = await survivorsByParameter(manifest, locatedAt(folder));
+  const { runId, generation, clock, testAccuracy, sparsity } = manifest;
+  const facts = { whittleVersion, runId, generation, clock, testAccuracy, sparsity, maskDigest, weightsDigest };
+  const source: ExportSource = {
+    folder,
+    manifest,
+    metadata: Object.fromEntries(Object.entries(facts).map(([key, value]) => [key, String(value)])),
+  };
+  const format = FORMATS[options.format];
+  const temporary = `${out}.${randomBytes(6).toString('hex')}.tmp`;
+  try {
+    await makeFolder(temporary);
+    const names = await format(temporary, source);
+    const files: { file: string; bytes: number; sha256: string }[] = [];
+    for (const file of names) files.push({ file, ...(await hashFile(join(temporary, file))) });
+    const exported: ExportManifest = {
+      format: options.format,
+      ...facts,
+      layers: layers.map((layer) => ({ ...layer, sparsity: layer.size === 0 ? 0 : 1 - layer.survivors / layer.size })),
+      files,
+    };
+    const json = Buffer.from(JSON.stringify(exported, null, 2) + '\n');
+    await writeDurably(join(temporary, EXPORT_MANIFEST), json.length, (sink) => sink(json));
+    await moveInto(temporary, out, replaces);
+    return exported;
+  } catch (error) {
+    throw await diskError(out, 0, error);
+  } finally {
+    await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
+  }
+}
+
+/** Whether something at `out` is to be replaced. Only an earlier export or an empty folder ever is. */
+async function checkOut(out: string, force: boolean): Promise<boolean> {
+  let names: string[];
+  try {
+    names = await readdir(out);
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return false;
+    throw new WhittleError('USAGE', `${out} exists and is no folder that can be read; choose another --out`, {
+      cause: error,
+    });
+  }
+  if (!force) throw new WhittleError('USAGE', `${out} exists; choose another --out, or replace it with --force`);
+  if (names.length > 0 && !names.includes(EXPORT_MANIFEST)) {
+    throw new WhittleError(
+      'USAGE',
+      `${out} is not an earlier export, so --force does not replace it; choose another --out`,
+    );
+  }
+  return true;
+}
+
+/** An earlier export stays whole beside the new one until the new one has its name. */
+async function moveInto(temporary: string, out: string, replaces: boolean): Promise<void> {
+  const old = `${temporary}.old`;
+  if (replaces) await rename(out, old);
+  try {
+    await rename(temporary, out);
+  } catch (error) {
+    if (replaces) await rename(old, out);
+    throw error;
+  }
+  await syncFolder(dirname(out));
+  if (replaces) await rm(old, { recursive: true, force: true });
+}

@@ -1,0 +1,205 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { ListedRun } from '../../../deploy/cli/commands/list.ts';
+import type { RunResult, RunStatus } from '../../../shared/telemetry/run-status.ts';
+import { finish, goldenRunFile, whittle, writeRunFile } from '../../cluster/support.ts';
+import { cli } from './run.ts';
+
+/** Commands that read runs, against one that the compiled command line has trained. */
+describe('a finished run', function () {
+  this.timeout(60_000);
+  let folder: string;
+  let runs: string;
+  let result: RunResult;
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'whittle-finished-'));
+    runs = join(folder, 'runs');
+    const base = goldenRunFile({ servers: 2, workers: 1, slices: 2 });
+    const runFile = await writeRunFile(folder, {
+      ...base,
+      training: { ...(base['training'] as object), evaluateEvery: 30 },
+    });
+    result = await finish(['launch', runFile, '--runs-dir', runs, '--run-id', 'mine']);
+  });
+  after(() => rm(folder, { recursive: true, force: true, maxRetries: 3 }));
+
+  /** Output of a command that must end well; its JSON where asked for. */
+  async function read(...argv: string[]): Promise<string> {
+    const { exitCode, stdout, stderr } = await cli([...argv, '--runs-dir', runs]);
+    assert.equal(exitCode, 0, stderr);
+    return stdout;
+  }
+
+  it('gave the result that result.json holds', async () => {
+    assert.equal(result.state, 'SUCCEEDED');
+    assert.deepEqual(JSON.parse(await readFile(join(result.runDirectory, 'result.json'), 'utf8')), result);
+  });
+
+  it('list: shows it, and a damaged one beside it hides nothing', async () => {
+    const [listed] = JSON.parse(await read('list', '--json')) as ListedRun[];
+    const { runId, state, step, totalSteps, testAccuracy, sparsity, runDirectory } = listed as ListedRun;
+    assert.deepEqual(
+      [runId, state, step, totalSteps, runDirectory],
+      ['mine', 'SUCCEEDED', 60, 60, result.runDirectory],
+    );
+    assert.deepEqual([testAccuracy, sparsity], [result.testAccuracy, result.sparsity]);
+    const lines = (await read('list')).trimEnd().split('\n');
+    assert.match(lines[0] ?? '', /^RUN +STATE +STEP +ACCURACY +SPARSITY +UPDATED$/);
+    assert.match(lines[1] ?? '', /^mine +SUCCEEDED +60\/60 +\d+\.\d\d % +79\.95 % +\d.* ago$/);
+  });
+
+  it('list: an empty folder is no error', async () => {
+    const empty = join(folder, 'none');
+    assert.equal(
+      (await cli(['list', '--runs-dir', empty])).stdout,
+      'no runs; start one with: whittle launch run.yaml\n',
+    );
+    assert.equal((await cli(['list', '--runs-dir', empty, '--json'])).stdout, '[]\n');
+  });
+
+  it('status: shows the newest run, by id or directory, as text and JSON', async () => {
+    const status = JSON.parse(await read('status', '--json')) as RunStatus;
+    assert.deepEqual([status.runId, status.state, status.step, status.totalSteps], ['mine', 'SUCCEEDED', 60, 60]);
+    const text = await read('status', 'mine');
+    for (const line of [
+      /^run +mine$/m,
+      /^state +SUCCEEDED$/m,
+      /^step +60 of 60 \(100 %\)$/m,
+      /^sparsity +79\.95 %, target 80\.00 %, mask \d+$/m,
+      /^last checkpoint +step 60, .* ago$/m,
+    ]) {
+      assert.match(text, line);
+    }
+    assert.match(await read('status', result.runDirectory, '--watch'), /^state +SUCCEEDED$/m);
+  });
+
+  it('status, logs, export: a run that is not there is named, with those that are; exit code 2', async () => {
+    for (const argv of [
+      ['status', 'mien'],
+      ['logs', 'mien'],
+      ['stop', 'mien'],
+      ['inspect', 'mien'],
+      ['export', 'mien'],
+    ]) {
+      const { exitCode, stderr } = await cli([...argv, '--runs-dir', runs]);
+      assert.equal(exitCode, 2, argv.join(' '));
+      assert.match(stderr, /^error: \[RUN_UNKNOWN\] .*mien.*\bmine\b/s, argv.join(' '));
+    }
+  });
+
+  it('logs: every role, merged by time; one role; the last lines; JSON lines', async () => {
+    const all = (await read('logs', 'mine', '--json')).trimEnd().split('\n');
+    const lines = all.map((line) => JSON.parse(line) as { role: string; rank: number; time: string });
+    const members = new Set(lines.map(({ role, rank }) => `${role}[${rank}]`));
+    assert.deepEqual([...members].sort(), ['scheduler[0]', 'server[0]', 'server[1]', 'worker[0]']);
+    const times = lines.map(({ time }) => time);
+    assert.deepEqual(times, [...times].sort());
+    const server = (await read('logs', 'mine', '--role', 'server', '--rank', '1', '--json')).trimEnd().split('\n');
+    assert.equal(server.length, lines.filter(({ role, rank }) => role === 'server' && rank === 1).length);
+    const tail = (await read('logs', 'mine', '--tail', '3', '--json')).trimEnd().split('\n');
+    assert.deepEqual(tail, all.slice(-3));
+    assert.equal((await read('logs', 'mine', '--follow', '--json')).trimEnd().split('\n').length, all.length);
+    assert.match(await read('logs', 'mine', '--role', 'worker'), /W\[0\]/);
+  });
+
+  it('inspect: the digests and layers of the result', async () => {
+    const shown = JSON.parse(await read('inspect', 'mine', '--json')) as RunResult & { step: number };
+    assert.deepEqual(
+      [shown.step, shown.weightsDigest, shown.maskDigest, shown.stateDigest, shown.layers],
+      [60, result.weightsDigest, result.maskDigest, result.stateDigest, result.layers],
+    );
+    const text = await read('inspect', 'mine', '--step', '45');
+    assert.match(text, /^run +mine, step 40, generation 1, mask \d+$/m);
+  });
+
+  it('evaluate and export agree with the result, from the compiled command line', async () => {
+    const evaluated = await whittle(['evaluate', 'mine', '--runs-dir', runs, '--json']);
+    assert.equal(evaluated.code, 0, evaluated.stderr);
+    const { testAccuracy } = JSON.parse(evaluated.stdout) as { testAccuracy: number };
+    assert.equal(testAccuracy, result.testAccuracy);
+
+    const out = join(folder, 'exported');
+    const argv = ['export', 'mine', '--runs-dir', runs, '--out', out];
+    const exported = await whittle([...argv, '--json']);
+    assert.equal(exported.code, 0, exported.stderr);
+    const written = JSON.parse(exported.stdout) as { weightsDigest: string; out: string; clock: number };
+    assert.deepEqual([written.out, written.clock, written.weightsDigest], [out, 60, result.weightsDigest]);
+    assert.deepEqual((await readdir(out)).sort(), ['export-manifest.json', 'model.json', 'weights.bin']);
+
+    const refused = await whittle(argv);
+    assert.equal(refused.code, 2);
+    assert.match(refused.stderr, /\[USAGE\] .*exported exists; .*--force/);
+    const replaced = await whittle([...argv, '--force', '--format', 'safetensors']);
+    assert.equal(replaced.code, 0, replaced.stderr);
+    assert.match(replaced.stdout, /^model\.safetensors +\S+ kB, sha256 [0-9a-f]{64}$/m);
+    assert.deepEqual((await readdir(out)).sort(), ['export-manifest.json', 'model.safetensors']);
+  });
+
+  it('export: goes back to an older checkpoint where the newest is damaged, and says so', async () => {
+    const checkpoints = join(result.runDirectory, 'checkpoints');
+    const newest =
+      (await readdir(checkpoints))
+        .filter((name) => name.startsWith('step-'))
+        .sort()
+        .at(-1) ?? '';
+    const shard = join(checkpoints, newest, 'shard-0.safetensors');
+    const whole = await readFile(shard);
+    await writeFile(shard, whole.subarray(0, whole.length - 1));
+    try {
+      const argv = ['export', 'mine', '--runs-dir', runs, '--format', 'safetensors', '--out', join(folder, 'older')];
+      const { exitCode, stdout, stderr } = await cli([...argv, '--json']);
+      assert.equal(exitCode, 0, stderr);
+      assert.equal((JSON.parse(stdout) as { clock: number }).clock, 40);
+      assert.match(stderr, new RegExp(`warning: .*${newest}.*truncated`));
+      const named = await cli(['export', join(checkpoints, newest), '--out', join(folder, 'damaged')]);
+      assert.equal(named.exitCode, 1);
+      assert.match(named.stderr, /\[CHECKPOINT\] .*truncated/);
+    } finally {
+      await writeFile(shard, whole);
+    }
+  });
+
+  it('launch refuses its id a second time', async () => {
+    const { exitCode, stderr } = await cli([
+      'launch',
+      join(folder, 'run.yaml'),
+      '--runs-dir',
+      runs,
+      '--run-id',
+      'mine',
+    ]);
+    assert.equal(exitCode, 2);
+    assert.match(stderr, /\[RUN_EXISTS\] .*mine/);
+  });
+});
+
+describe('whittle launch --dry-run', () => {
+  it('accepts what init writes, prints the plan and makes nothing', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'whittle-dry-'));
+    try {
+      assert.equal((await cli(['init', folder])).exitCode, 0);
+      const before = await readdir(folder);
+      const argv = [
+        'launch',
+        join(folder, 'run.yaml'),
+        '--dry-run',
+        '--run-id',
+        'tried',
+        '--runs-dir',
+        join(folder, 'runs'),
+      ];
+      const { exitCode, stdout, stderr } = await cli(argv);
+      assert.equal(exitCode, 0, stderr);
+      assert.match(stdout, /^run +tried$/m);
+      assert.match(stdout, /^PARAMETER +SHAPE +LAYER +SIZE +SPARSITY RULE$/m);
+      const plan = JSON.parse((await cli([...argv, '--json'])).stdout) as { runId: string; steps: number };
+      // ceil(15 epochs x 3000 examples / 64)
+      assert.deepEqual([plan.runId, plan.steps], ['tried', 704]);
+      assert.deepEqual(await readdir(folder), before);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
+});

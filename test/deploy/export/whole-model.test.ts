@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { exportRun } from '../../../deploy/export/export.ts';
+import { bytesOf } from '../../../shared/checkpoint/safetensors.ts';
+import { tf } from '../../../worker/backend/tf.ts';
+import { Engine } from '../../../worker/training/engine.ts';
+import { images } from './fixtures/image-data.ts';
+import { CONFIG, writeCheckpoint, type Written } from './support.ts';
+
+const STRANGER = fileURLToPath(new URL('./fixtures/load-stock.mjs', import.meta.url));
+const PIXELS = images(Int32Array.from({ length: 40 }, (_, i) => i));
+
+describe('export of a model with latent, frozen and non-trainable weights', () => {
+  let engine: Engine;
+  let folder: string;
+  let checkpoint: Written;
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'whittle-export-'));
+    engine = await Engine.create({ config: CONFIG });
+    checkpoint = await writeCheckpoint(folder, engine);
+  });
+  after(async () => {
+    engine.dispose();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  it('loads in a process that has TensorFlow.js only, which predicts what the engine does', async () => {
+    const out = join(folder, 'stranger');
+    await exportRun({ folder: checkpoint.folder, format: 'tfjs', out });
+    const { outputs, weights } = await loadByStranger(out);
+    assert.deepEqual([...weights].sort(), [
+      'batch_normalization_1/beta',
+      'batch_normalization_1/gamma',
+      'batch_normalization_1/moving_mean',
+      'batch_normalization_1/moving_variance',
+      'conv2d_1/bias',
+      'conv2d_1/kernel',
+      'dense_1/bias',
+      'dense_1/kernel',
+      'dense_2/bias',
+      'dense_2/kernel',
+      'head/bias',
+      'head/kernel',
+    ]);
+    engine.keepForEvaluation(7);
+    const { correct, lossSum } = await engine.evaluateChunk(7, 0);
+    assert.equal(outputs.length, 160);
+    let hits = 0;
+    let loss = 0;
+    for (let example = 0; example < 40; example++) {
+      const logits = outputs.slice(4 * example, 4 * example + 4);
+      const label = example % 4;
+      if (logits.indexOf(Math.max(...logits)) === label) hits++;
+      loss += Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0)) - (logits[label] ?? 0);
+    }
+    assert.equal(hits, correct);
+    // The engine computes in float32 with wasm, the stranger with plain JavaScript.
+    assert.ok(Math.abs(loss - lossSum) < 1e-5 * lossSum, `loss ${loss}, the engine has ${lossSum}`);
+  });
+
+  it('has the bits of the checkpoint, +0 for latent weights, and the frozen weights as the run built them', async () => {
+    const out = join(folder, 'bits');
+    const tensors = tf.memory().numTensors;
+    await exportRun({ folder: checkpoint.folder, format: 'tfjs', out });
+    assert.equal(tf.memory().numTensors, tensors, 'the export leaves no tensors');
+    const { weightsManifest } = JSON.parse(await readFile(join(out, 'model.json'), 'utf8')) as {
+      weightsManifest: { weights: { name: string; shape: number[] }[] }[];
+    };
+    const { parameters, states } = checkpoint.manifest.model;
+    assert.deepEqual(
+      weightsManifest[0]?.weights.map(({ name }) => name),
+      [...[...parameters, ...states].map(({ name }) => name), 'dense_1/kernel', 'dense_1/bias'],
+    );
+    const bytes = await readFile(join(out, 'weights.bin'));
+    const trained = Buffer.concat([bytesOf(checkpoint.effective), bytesOf(checkpoint.state)]);
+    assert.deepEqual(bytes.subarray(0, trained.length), trained);
+    // dense_1: 48 x 8 kernel elements drawn from the seed, 8 biases that are zero.
+    const frozen = new Float32Array(new Uint8Array(bytes.subarray(trained.length)).buffer);
+    assert.equal(frozen.length, 48 * 8 + 8);
+    assert.ok(frozen.subarray(0, 48 * 8).every((weight) => weight !== 0));
+    assert.ok(frozen.subarray(48 * 8).every((bias) => bias === 0));
+  });
+
+  it('says what to do where the module is gone that built the frozen weights', async () => {
+    const { manifest } = checkpoint;
+    const other = join(folder, 'other');
+    const config = { ...CONFIG, model: join(folder, 'gone.ts') };
+    const moved = await writeCheckpoint(other, engine, { ...manifest, config });
+    await assert.rejects(exportRun({ folder: moved.folder, format: 'tfjs', out: join(other, 'out') }), {
+      code: 'MODEL',
+      message: /gone\.ts/,
+    });
+    assert.deepEqual(await readdir(other), ['checkpoints']);
+    await exportRun({ folder: moved.folder, format: 'safetensors', out: join(other, 'out') });
+  });
+});
+
+async function loadByStranger(folder: string): Promise<{ outputs: number[]; weights: string[] }> {
+  const server = createServer((request, response) => {
+    readFile(join(folder, request.url ?? '')).then(
+      (bytes) => response.end(bytes),
+      () => response.writeHead(404).end(),
+    );
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  try {
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/model.json`;
+    const { stdout } = await promisify(execFile)(process.execPath, [STRANGER, url, JSON.stringify([...PIXELS])]);
+    // TensorFlow.js may put a banner before it.
+    const line = stdout.split('\n').find((each) => each.startsWith('{')) ?? '';
+    return JSON.parse(line) as { outputs: number[]; weights: string[] };
+  } finally {
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+  }
+}
