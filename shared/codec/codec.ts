@@ -7,7 +7,7 @@ import { float32 } from './float32.ts';
 import type { Codec, EncodeOptions } from './format.ts';
 import { int8 } from './int8.ts';
 
-export type { EncodeOptions, Rounding } from './format.ts';
+export type { EncodeOptions } from './format.ts';
 export { scaleOf } from './int8.ts';
 
 const CODECS: Readonly<Record<WireFormat, Codec>> = { float32, bfloat16, float16, int8 };

@@ -7,7 +7,7 @@ import { isUpdateStep, sparsityAt } from './schedule.ts';
 import type { Range, Selection, SelectionSource } from './selection.ts';
 import { countAlive, findThresholds, type Threshold } from './threshold.ts';
 
-export { matches, planHasWork, targetSparsityAt } from './rules.ts';
+export { matches } from './rules.ts';
 
 export interface MaskUpdate {
   readonly rules: readonly SparsityRule[];

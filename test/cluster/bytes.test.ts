@@ -49,5 +49,8 @@ describe('bytes on the socket', function () {
 
 function near(measured: number, expected: number, label: string): void {
   const off = Math.abs(measured - expected) / expected;
-  assert.ok(off <= 0.02, `${label}: ${measured} bytes where the formula gives ${expected} (${(100 * off).toFixed(2)} % off)`);
+  assert.ok(
+    off <= 0.02,
+    `${label}: ${measured} bytes where the formula gives ${expected} (${(100 * off).toFixed(2)} % off)`,
+  );
 }

@@ -41,7 +41,7 @@ export const command = defineCommand({
     const { folder, manifest } = await findCheckpoint(target, {
       runsDirectory: options.runsDir,
       step: options.step,
-      warn: output.warn,
+      warn: (message) => output.warn(message),
     });
     const format = options.format as ExportFormatName;
     const out = resolve(options.out ?? `${manifest.runId}-${format}`);

@@ -5,7 +5,7 @@ import { rmsprop } from './rmsprop.ts';
 import { sgd } from './sgd.ts';
 import type { Optimizer } from './types.ts';
 
-export type { Optimizer, OptimizerStep } from './types.ts';
+export type { Optimizer } from './types.ts';
 
 /** The optimizer of a run file. Holds no state: slots belong to the shard. */
 export function createOptimizer(config: OptimizerConfig): Optimizer {

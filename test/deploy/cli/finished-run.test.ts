@@ -67,7 +67,7 @@ describe('a finished run', function () {
       /^run +mine$/m,
       /^state +SUCCEEDED$/m,
       /^step +60 of 60 \(100 %\)$/m,
-      /^sparsity +79\.95 %, target 80\.00 %, mask \d+$/m,
+      /^sparsity +79\.95 %, target 79\.95 %, mask \d+$/m,
       /^last checkpoint +step 60, .* ago$/m,
     ]) {
       assert.match(text, line);

@@ -30,7 +30,7 @@ describe('exportRun', () => {
   const run = useFolder();
   let previous: string | undefined;
   before(async () => {
-    previous = core.getBackend() as string | undefined;
+    previous = core.getBackend();
     core.enableProdMode();
     await import('@tensorflow/tfjs-backend-cpu');
     await core.setBackend('cpu');

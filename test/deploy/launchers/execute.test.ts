@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { ServerWritableStream } from '@grpc/grpc-js';
+import type { ServerDuplexStream, ServerWritableStream } from '@grpc/grpc-js';
 import { executeRun, exitCodeOf, type RunHooks } from '../../../deploy/launchers/execute.ts';
 import type { LaunchedRun, Launcher, LaunchPlan, RunEnd } from '../../../deploy/launchers/launcher.ts';
 import type { StatusReply } from '../../../protos/generated/whittle/StatusReply.ts';
@@ -41,10 +41,10 @@ describe('executeRun', () => {
       port: 0,
       services: [
         service(Scheduler.service, {
-          session: (stream) => stream.end(),
-          status: unaryHandler(() => ({ json: '{}' })),
-          watch: (stream) => watched(stream),
-          stop: unaryHandler((request) => {
+          Session: (stream: ServerDuplexStream<unknown, unknown>) => stream.end(),
+          Status: unaryHandler(() => ({ json: '{}' })),
+          Watch: (stream: ServerWritableStream<unknown, StatusReply>) => watched(stream),
+          Stop: unaryHandler((request: { reason: string }) => {
             stops.push(request.reason);
             onStop();
             return {};

@@ -23,7 +23,8 @@ const kernels = 784 * 300 + 300 * 10;
 const all = kernels + 310;
 
 function configOf(text: string, set: readonly string[] = []): RunConfig {
-  const base = 'model: m\ndata: { source: mnist, batchSize: 100 }\ntraining: { steps: 50, optimizer: { kind: adam } }\n';
+  const base =
+    'model: m\ndata: { source: mnist, batchSize: 100 }\ntraining: { steps: 50, optimizer: { kind: adam } }\n';
   return resolveRunConfig(parseRunFile(base + text, '/x/run.yaml', { set }), {
     trainExamples: 1000,
     testExamples: 100,
@@ -62,7 +63,8 @@ describe('planRun', () => {
   });
 
   it('lists every mask update with the exact count removed', () => {
-    const rule = 'sparsity: [{ schedule: { kind: polynomial, finalSparsity: 0.9, beginStep: 10, endStep: 35, frequency: 10, power: 1 } }]\n';
+    const rule =
+      'sparsity: [{ schedule: { kind: polynomial, finalSparsity: 0.9, beginStep: 10, endStep: 35, frequency: 10, power: 1 } }]\n';
     const plan = planOf(configOf(rule));
     assert.deepEqual(
       plan.sparsity.map(({ step }) => step),

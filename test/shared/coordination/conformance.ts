@@ -5,7 +5,8 @@ import type { WhittleError } from '../../../shared/errors.ts';
 /** Opens one more client of the same run, as a second scheduler would; the suite closes what it opened. */
 export type OpenCoordinator = () => Promise<Coordinator>;
 
-const stale = (error: WhittleError): boolean => error.code === 'STALE_GENERATION' && /step-00000020-g1 .* generation 1, but 2 is in force/.test(error.message);
+const stale = (error: WhittleError): boolean =>
+  error.code === 'STALE_GENERATION' && /step-00000020-g1 .* generation 1, but 2 is in force/.test(error.message);
 
 /** What every Coordinator must do. `prepare` starts a fresh run and answers how to open clients of it. */
 export function describeCoordinator(name: string, prepare: () => Promise<OpenCoordinator>): void {
@@ -58,7 +59,10 @@ export function describeCoordinator(name: string, prepare: () => Promise<OpenCoo
 
     it('refuses a latest of a generation that was never taken', async () => {
       const coordinator = await open();
-      await assert.rejects(coordinator.commitLatest({ generation: 1, clock: 0, folder: 'step-00000000-g1' }), /never taken/);
+      await assert.rejects(
+        coordinator.commitLatest({ generation: 1, clock: 0, folder: 'step-00000000-g1' }),
+        /never taken/,
+      );
       assert.equal(await coordinator.latest(), null);
     });
 
@@ -66,14 +70,18 @@ export function describeCoordinator(name: string, prepare: () => Promise<OpenCoo
       const coordinator = await open();
       await coordinator.takeGeneration(null);
       const at20 = { generation: 1, clock: 20, folder: 'step-00000020-g1' };
-      for (const latest of [at20, at20, { ...at20, clock: 10, folder: 'step-00000010-g1' }]) await coordinator.commitLatest(latest);
+      for (const latest of [at20, at20, { ...at20, clock: 10, folder: 'step-00000010-g1' }])
+        await coordinator.commitLatest(latest);
       assert.deepEqual(await coordinator.latest(), at20);
     });
 
     it('gives no generation twice to clients that ask at one time', async () => {
       const clients = await Promise.all([open(), open(), open()]);
       const taken = await Promise.all(clients.flatMap((client) => [1, 2, 3, 4].map(() => client.takeGeneration(null))));
-      assert.deepEqual(taken.sort((a, b) => a - b), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+      assert.deepEqual(
+        taken.sort((a, b) => a - b),
+        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
+      );
       assert.equal((await clients[0].lineage()).length, 12);
     });
 

@@ -63,7 +63,10 @@ describe('embedded coordinator', () => {
       const text = readFileSync(path, 'utf8');
       writeFileSync(path, text.replace('"clock":10', '"clock":1O'));
       const at = text.indexOf('\n') + 1;
-      await assert.rejects(EmbeddedCoordinator.open(run), new RegExp(`\\[CHECKPOINT\\] .*coordination\\.jsonl is damaged at byte ${at};`));
+      await assert.rejects(
+        EmbeddedCoordinator.open(run),
+        new RegExp(`\\[CHECKPOINT\\] .*coordination\\.jsonl is damaged at byte ${at};`),
+      );
     });
 
     it('an entry that lost its race has no effect for any reader', async () => {

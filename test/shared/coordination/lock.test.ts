@@ -7,7 +7,14 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { pathToFileURL } from 'node:url';
 import type { WhittleError } from '../../../shared/errors.ts';
-import { acquireRunLock, LOCK_FILE, readRunLock, REFRESH_MILLISECONDS, STALE_MILLISECONDS, type LockHolder } from '../../../shared/coordination/lock.ts';
+import {
+  acquireRunLock,
+  LOCK_FILE,
+  readRunLock,
+  REFRESH_MILLISECONDS,
+  STALE_MILLISECONDS,
+  type LockHolder,
+} from '../../../shared/coordination/lock.ts';
 import { packageRoot } from '../../../shared/package-root.ts';
 
 /** Takes the lock of argv[1] when a line arrives on stdin, and says `held` or the error's message; holds it until killed. */
@@ -32,14 +39,17 @@ describe('run lock', () => {
   });
 
   async function startTaker(): Promise<{ child: ChildProcess; take: () => Promise<string> }> {
-    const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', TAKER, run], { cwd: packageRoot, stdio: ['pipe', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', TAKER, run], {
+      cwd: packageRoot,
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
     children.push(child);
-    const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     assert.equal((await lines.next()).value, 'ready');
     return {
       child,
       take: async () => {
-        child.stdin!.write('\n');
+        child.stdin.write('\n');
         return String((await lines.next()).value);
       },
     };
@@ -71,7 +81,10 @@ describe('run lock', () => {
   it('excludes a second real process, and is taken over at once from one killed', async () => {
     const { child, take } = await startTaker();
     assert.equal(await take(), 'held');
-    await assert.rejects(acquireRunLock(run, { address: 'me' }), new RegExp(`held by the scheduler with pid ${child.pid} `));
+    await assert.rejects(
+      acquireRunLock(run, { address: 'me' }),
+      new RegExp(`held by the scheduler with pid ${child.pid} `),
+    );
     assert.equal((await readRunLock(run))?.address, 'child:1');
     await end(child);
     assert.equal(await readRunLock(run), null);
@@ -96,12 +109,18 @@ describe('run lock', () => {
     for (let round = 0; round < 20; round++) {
       const old = await acquireRunLock(run, { address: 'old' });
       rewrite({ processStart: '1' });
-      const answers = await Promise.allSettled(Array.from({ length: 8 }, () => acquireRunLock(run, { address: 'new' })));
+      const answers = await Promise.allSettled(
+        Array.from({ length: 8 }, () => acquireRunLock(run, { address: 'new' })),
+      );
       const won = answers.filter((answer) => answer.status === 'fulfilled');
       assert.equal(won.length, 1);
       assert.ok(answers.every((answer) => answer.status === 'fulfilled' || isLocked(answer.reason as WhittleError)));
       await old.release();
-      assert.equal((await readRunLock(run))?.token, won[0]!.value.holder.token, 'a lock taken over is not released by its old holder');
+      assert.equal(
+        (await readRunLock(run))?.token,
+        won[0]!.value.holder.token,
+        'a lock taken over is not released by its old holder',
+      );
       await won[0]!.value.release();
       assert.deepEqual(readdirSync(run), []);
     }
@@ -133,7 +152,10 @@ describe('run lock', () => {
   it('of a successor that died half way is succeeded in turn', async () => {
     const old = await acquireRunLock(run, { address: 'old' });
     // The successor linked its claim and died before it renamed its file over the lock.
-    writeFileSync(`${path}.${old.holder.token}.next`, JSON.stringify({ ...old.holder, processStart: '2', token: '0'.repeat(16) }));
+    writeFileSync(
+      `${path}.${old.holder.token}.next`,
+      JSON.stringify({ ...old.holder, processStart: '2', token: '0'.repeat(16) }),
+    );
     rewrite({ processStart: '1' });
     const lock = await acquireRunLock(run, { address: 'third' });
     assert.deepEqual(readdirSync(run), [LOCK_FILE]);
@@ -163,7 +185,10 @@ describe('run lock', () => {
   }).timeout(10 * REFRESH_MILLISECONDS);
 
   it('in a folder that is not there is a DISK error that names it', async () => {
-    await assert.rejects(acquireRunLock(join(run, 'gone'), { address: 'me' }), /\[DISK\] cannot write .*gone\/run\.lock: its folder does not exist/);
+    await assert.rejects(
+      acquireRunLock(join(run, 'gone'), { address: 'me' }),
+      /\[DISK\] cannot write .*gone\/run\.lock: its folder does not exist/,
+    );
   });
 
   async function modified(): Promise<number> {
