@@ -29,7 +29,7 @@ export async function train(options: TrainingLoopOptions): Promise<void> {
     const sent: Promise<void>[] = [];
     for (const [i, slice] of slices.entries()) {
       const result = await compute.gradient(step, slice);
-      refuseNonFinite(result.loss, step, slice);
+      refuseNonFinite(result.loss, result.gradient, step, slice);
       sent.push(links.push({ step, slice, ...result, last: i === slices.length - 1 }));
     }
     await Promise.all(sent);
@@ -54,11 +54,20 @@ async function take(weights: PulledWeights, options: TrainingLoopOptions): Promi
 }
 
 /** Checked before the push, so that the servers keep the last finite weights. */
-function refuseNonFinite(loss: number, step: number, slice: number): void {
-  if (Number.isFinite(loss)) return;
+function refuseNonFinite(loss: number, gradient: Float32Array, step: number, slice: number): void {
+  const isLossFinite = Number.isFinite(loss);
+  if (isLossFinite && areFinite(gradient)) return;
+  const what = isLossFinite ? 'the gradient has values that are NaN or infinite' : `the loss is ${loss}`;
   throw new WhittleError(
     'NOT_FINITE',
-    `the loss is ${loss} at step ${step} (slice ${slice}); lower training.optimizer.learningRate, set training.clipNorm, or check the data, and resume from the last checkpoint`,
+    `${what} at step ${step} (slice ${slice}); lower training.optimizer.learningRate, set training.clipNorm, or check the data, and resume from the last checkpoint`,
     { data: { step, slice, loss: String(loss) } },
   );
+}
+
+/** One pass without branches: 0 times NaN or infinity is NaN, and stays so in a sum. */
+function areFinite(values: Float32Array): boolean {
+  let sum = 0;
+  for (const value of values) sum += 0 * value;
+  return sum === 0;
 }

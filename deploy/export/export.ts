@@ -15,7 +15,6 @@ export const EXPORT_MANIFEST = 'export-manifest.json';
 
 const FORMATS = { tfjs: tfjsFormat, safetensors: safetensorsFormat } as const satisfies Record<string, ExportFormat>;
 export type ExportFormatName = keyof typeof FORMATS;
-export const EXPORT_FORMATS = Object.keys(FORMATS) as readonly ExportFormatName[];
 
 export interface ExportOptions {
   /** A checkpoint's folder. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -86,6 +86,22 @@ describe('export of a model with latent, frozen and non-trainable weights', () =
     assert.equal(frozen.length, 48 * 8 + 8);
     assert.ok(frozen.subarray(0, 48 * 8).every((weight) => weight !== 0));
     assert.ok(frozen.subarray(48 * 8).every((bias) => bias === 0));
+  });
+
+  it('refuses a checkpoint of which one bit of one weight has changed, which only its hash tells', async () => {
+    const other = join(folder, 'flipped');
+    const flipped = await writeCheckpoint(other, engine);
+    const shard = join(flipped.folder, flipped.manifest.shards[1]?.file ?? '');
+    const bytes = await readFile(shard);
+    bytes.writeUInt8(bytes.readUInt8(bytes.length - 4) ^ 1, bytes.length - 4);
+    await writeFile(shard, bytes);
+    for (const format of ['tfjs', 'safetensors'] as const) {
+      await assert.rejects(exportRun({ folder: flipped.folder, format, out: join(other, 'out') }), {
+        code: 'CHECKPOINT',
+        message: /does not match its sha256/,
+      });
+    }
+    assert.deepEqual(await readdir(other), ['checkpoints']);
   });
 
   it('says what to do where the module is gone that built the frozen weights', async () => {
