@@ -55,7 +55,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   {
     name: 'export',
     group: user,
-    summary: 'export a checkpoint as a TensorFlow.js model',
+    summary: 'export a checkpoint as a TensorFlow.js or safetensors model',
     load: () => import('./commands/export.ts'),
   },
   {

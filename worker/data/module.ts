@@ -29,7 +29,7 @@ export async function loadDataModule(path: string): Promise<Dataset> {
   if (classes !== undefined && (typeof classes !== 'number' || !Number.isInteger(classes) || classes < 1)) {
     throw new WhittleError(
       'DATA',
-      `${path} exports \`classes\` = ${JSON.stringify(classes)}: it must be a whole number from 1`,
+      `${path} exports \`classes\` = ${typeof classes === 'string' ? classes : JSON.stringify(classes)}: it must be a whole number from 1`,
     );
   }
   const first = await train.batch(Int32Array.of(0), () => 0);

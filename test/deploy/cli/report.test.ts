@@ -1,227 +1,197 @@
 import assert from 'node:assert/strict';
-import { ageInSeconds, formatBytes, formatDuration, formatPercent } from '../../../deploy/cli/quantities.ts';
-import { formatEnding, formatFailure, formatLayers, formatReport } from '../../../deploy/cli/report.ts';
+import { formatBytes, formatCount, formatDuration, formatPercent } from '../../../deploy/cli/quantities.ts';
+import { formatEnding, formatFailure, formatPlan, formatReport } from '../../../deploy/cli/report.ts';
 import { formatStatus } from '../../../deploy/cli/status-view.ts';
-import type { RunFailure, RunResult, RunStatus } from '../../../shared/telemetry/run-status.ts';
-
-const failure: RunFailure = {
-  role: 'worker',
-  rank: 1,
-  code: 'DATA',
-  message: 'no example 7',
-  stack: 'Error: no example 7\n    at batch (data.ts:3)',
-  step: 12,
-};
-
-const result: RunResult = {
-  runId: 'mine',
-  runDirectory: '/runs/mine',
-  state: 'SUCCEEDED',
-  step: 100,
-  totalSteps: 100,
-  resumedFrom: 40,
-  stepsComputed: 60,
-  slicesByWorker: { 0: 30, 1: 1030 },
-  loss: 0.123456,
-  testAccuracy: 0.98175,
-  sparsity: 0.75,
-  maskEpoch: 5,
-  maskDigest: 'aa',
-  weightsDigest: 'bb',
-  stateDigest: null,
-  wallSeconds: 125,
-  examplesPerSecond: 1234.5,
-  bytes: { pushed: 1_500_000, pulled: 2_000, masks: 10, control: 0 },
-  layers: [
-    { name: 'dense_1/kernel', size: 1000, survivors: 250, zeroSurvivors: 1 },
-    { name: 'dense_1/bias', size: 10, survivors: 10, zeroSurvivors: 0 },
-  ],
-  failure: null,
-};
-
-const context = {
-  prunable: 1000,
-  scheduledRemoved: 750,
-  denseBytesPerStep: 8080,
-  bytesPerStep: 2080,
-  checkpoint: '/c',
-};
-
-describe('the report of a run', () => {
-  it('shows layers, totals and every figure once', () => {
-    assert.equal(
-      formatReport(result, context),
-      [
-        '',
-        'Run mine finished at step 100 of 100',
-        '',
-        'PARAMETER         SIZE   SURVIVORS    DENSITY   ZERO SURVIVORS',
-        'dense_1/kernel   1,000         250    25.00 %                1',
-        'dense_1/bias        10          10   100.00 %                0',
-        'total            1,010         260    25.74 %                1',
-        '',
-        'removed          750 of 1,000 prunable elements, exactly as scheduled',
-        'sparsity         75.00 %',
-        'test accuracy    98.17 %',
-        'training loss    0.1235',
-        'wall time        2 min 05 s, 1,235 examples/s, 60 steps computed',
-        'resumed from     step 40',
-        'slices           worker[0] 30, worker[1] 1,030',
-        'bytes            1.50 MB pushed, 2.00 kB pulled, 10 B masks, 0 B control',
-        'bytes a step     2.08 kB now, 8.08 kB dense (3.88 times less)',
-        'weights digest   bb',
-        'mask digest      aa',
-        'checkpoint       /c',
-        'run directory    /runs/mine',
-      ].join('\n'),
-    );
-  });
-
-  it('says where the count is not the scheduled one', () => {
-    assert.match(
-      formatReport(result, { ...context, scheduledRemoved: 751 }),
-      /750 of 1,000 prunable elements, scheduled 751$/m,
-    );
-  });
-
-  it('leaves out what is not known', () => {
-    const bare = { ...result, layers: [], loss: null, testAccuracy: null, resumedFrom: null, maskDigest: null };
-    const text = formatReport(bare, null);
-    for (const absent of ['PARAMETER', 'removed', 'accuracy', 'loss', 'resumed', 'mask digest', 'checkpoint', 'null']) {
-      assert.ok(!text.includes(absent), absent);
-    }
-  });
-
-  it('a run that failed shows the role, its error once, its stack, and how to go on', () => {
-    assert.equal(formatEnding(result), '');
-    assert.equal(
-      formatEnding({ ...result, state: 'FAILED', failure }),
-      [
-        'worker[1] failed at step 12: [DATA] no example 7',
-        '    at batch (data.ts:3)',
-        'continue from its last checkpoint with: whittle resume /runs/mine',
-        'its logs: whittle logs /runs/mine',
-      ].join('\n'),
-    );
-    assert.equal(
-      formatFailure({ ...failure, message: '[DATA] no example 7', stack: '' }),
-      'worker[1] failed at step 12: [DATA] no example 7',
-    );
-  });
-
-  it('an empty parameter has density 100 %', () => {
-    assert.match(formatLayers([{ name: 'a', size: 0, survivors: 0, zeroSurvivors: 0 }]), /^a +0 +0 +100\.00 % +0$/m);
-  });
-});
-
-describe('the status of a run', () => {
-  const status: RunStatus = {
-    runId: 'mine',
-    runDirectory: '/runs/mine',
-    state: 'RUNNING',
-    activity: 'training',
-    generation: 2,
-    step: 30,
-    totalSteps: 60,
-    loss: 0.5,
-    testAccuracy: 0.75,
-    evaluatedAt: 20,
-    testLoss: 0.6,
-    learningRate: 0.1,
-    targetSparsity: 0.8,
-    sparsity: 0.7995,
-    maskEpoch: 3,
-    examplesPerSecond: 1000,
-    bytesPerStep: 1500,
-    secondsLeft: 90,
-    lastCheckpoint: { step: 20, at: '2026-01-01T00:00:00.000Z' },
-    members: [
-      {
-        role: 'worker',
-        rank: 0,
-        address: '',
-        pid: 7,
-        host: 'here',
-        clock: 30,
-        secondsSinceHeartbeat: 0.5,
-        slices: [0, 2],
-        rssBytes: 2e8,
-      },
-    ],
-    scheduler: { address: '127.0.0.1:9', pid: 6, host: 'here' },
-    startedAt: '2026-01-01T00:00:00.000Z',
-    updatedAt: '2026-01-01T00:00:00.000Z',
-    failure: null,
-  };
-  const now = Date.parse('2026-01-01T00:01:05.000Z');
-
-  it('shows progress, age of the checkpoint and members while it runs', () => {
-    const text = formatStatus(status, now);
-    for (const line of [
-      'state             RUNNING, training',
-      'step              30 of 60 (50 %)',
-      'test accuracy     75.00 % at step 20',
-      'sparsity          79.95 %, target 80.00 %, mask 3',
-      'speed             1000 examples/s, 1.50 kB a step',
-      'time left         1 min 30 s',
-      'last checkpoint   step 20, 1 min 05 s ago',
-      'worker[0]   -           7   here      30   0.5 s ago   200 MB   0, 2',
-    ]) {
-      assert.ok(text.split('\n').includes(line), `${line}\nis not in\n${text}`);
-    }
-  });
-
-  it('shows no members and no time left once it has ended, but the failure', () => {
-    const text = formatStatus({ ...status, state: 'FAILED', failure }, now);
-    assert.doesNotMatch(text, /MEMBER|time left/);
-    assert.match(text, /^state +FAILED$/m);
-    assert.match(text, /worker\[1\] failed at step 12: \[DATA\] no example 7/);
-  });
-});
+import type { RunPlan } from '../../../deploy/launchers/plan.ts';
+import { resultOf, statusOf } from '../launchers/fixtures/statuses.ts';
 
 describe('quantities', () => {
-  it('bytes: three digits, and never 1000 of a unit', () => {
-    const cases = [0, 999, 999.6, 1000, 9_994, 9_996, 99_949, 99_951, 999_499, 999_501, 1e18].map(formatBytes);
-    assert.deepEqual(cases, [
+  it('bytes have three digits', () => {
+    assert.deepEqual([0, 999, 1000, 9_994, 9_996, 99_940, 123_456, 999_499, 999_500, 4.27e6, 1e15].map(formatBytes), [
       '0 B',
       '999 B',
-      '1.00 kB',
       '1.00 kB',
       '9.99 kB',
       '10.0 kB',
       '99.9 kB',
-      '100 kB',
+      '123 kB',
       '999 kB',
       '1.00 MB',
-      '1000 PB',
+      '4.27 MB',
+      '1.00 PB',
     ]);
   });
-
-  it('durations: never 60 of a unit', () => {
-    const cases = [-1, 0.04, 9.94, 9.96, 59.4, 59.6, 3599.6, 86_399.6, 90_000].map(formatDuration);
-    assert.deepEqual(cases, [
-      '0.0 s',
+  it('durations have two units', () => {
+    assert.deepEqual([0.04, 9.94, 9.96, 59.4, 59.6, 3599, 3600, 86_399, 93_600].map(formatDuration), [
       '0.0 s',
       '9.9 s',
       '10 s',
       '59 s',
       '1 min 00 s',
+      '59 min 59 s',
       '1 h 00 min',
-      '1 d 00 h',
-      '1 d 01 h',
+      '23 h 59 min',
+      '1 d 02 h',
     ]);
   });
-
-  it('percent: 0 and 100 only for what is exactly so', () => {
+  it('percentages are 0 or 100 only where they are', () => {
     assert.deepEqual(
-      [0, 1e-9, 0.5, 1 - 1e-9, 1].map((each) => formatPercent(each)),
+      [0, 0.00001, 0.5, 0.99999, 1].map((each) => formatPercent(each)),
       ['0.00 %', '<0.01 %', '50.00 %', '>99.99 %', '100.00 %'],
     );
   });
+  it('counts have thousands', () => assert.equal(formatCount(266_610), '266,610'));
+});
 
-  it('ages: none for no time, none below zero', () => {
-    assert.equal(ageInSeconds('never', 0), null);
-    assert.equal(ageInSeconds('1970-01-01T00:00:05.000Z', 7000), 2);
-    assert.equal(ageInSeconds('1970-01-01T00:00:05.000Z', 0), 0);
+describe('formatReport', () => {
+  const context = {
+    prunable: 1000,
+    scheduledRemoved: 900,
+    denseBytesPerStep: 16_160,
+    bytesPerStep: 1_760,
+    checkpoint: '/c/step-00000060-g1',
+  };
+
+  it('shows layers, counts, bytes, digests and places', () => {
+    assert.equal(
+      formatReport(resultOf(), context),
+      `
+Run mine finished at step 60 of 60
+
+PARAMETER         SIZE   SURVIVORS    DENSITY   ZERO SURVIVORS
+dense_1/kernel   1,000         100    10.00 %                2
+dense_1/bias        10          10   100.00 %               10
+total            1,010         110    10.89 %               12
+
+removed          900 of 1,000 prunable elements, exactly as scheduled
+sparsity         90.00 %
+test accuracy    97.85 %
+training loss    0.5000
+wall time        1 min 03 s, 1,235 examples/s, 60 steps computed
+slices           worker[0] 60, worker[1] 60
+bytes            1.00 MB pushed, 2.00 MB pulled, 3.00 kB masks, 0 B control
+bytes a step     1.76 kB now, 16.2 kB dense (9.18 times less)
+weights digest   bb
+mask digest      aa
+state digest     cc
+checkpoint       /c/step-00000060-g1
+run directory    /runs/mine`,
+    );
+  });
+
+  it('says so when the count is not that of the schedule', () => {
+    const report = formatReport(resultOf(), { ...context, scheduledRemoved: 905 });
+    assert.match(report, /^removed +900 of 1,000 prunable elements, scheduled 905$/m);
+  });
+
+  it('gets by with a result that knows little', () => {
+    const report = formatReport(
+      resultOf({ state: 'FAILED', layers: [], loss: null, testAccuracy: null, maskDigest: null, resumedFrom: 7 }),
+      null,
+    );
+    assert.match(report, /^Run mine failed at step 60 of 60$/m);
+    assert.match(report, /^resumed from +step 7$/m);
+    assert.doesNotMatch(report, /PARAMETER|mask digest|accuracy|removed|a step/);
+  });
+});
+
+describe('formatEnding', () => {
+  const failure = { role: 'worker', rank: 1, code: 'NOT_FINITE', message: 'loss is NaN', step: 12 } as const;
+  it("shows the role's error once, its stack, and how to go on", () => {
+    const stack = 'WhittleError: [NOT_FINITE] loss is NaN\n    at here (file:1:2)';
+    assert.equal(
+      formatEnding(resultOf({ state: 'FAILED', failure: { ...failure, stack } })),
+      'worker[1] failed at step 12: [NOT_FINITE] loss is NaN\n' +
+        '    at here (file:1:2)\n' +
+        'continue from its last checkpoint with: whittle resume /runs/mine\n' +
+        'its logs: whittle logs /runs/mine',
+    );
+  });
+  it('is empty when the run finished', () => assert.equal(formatEnding(resultOf()), ''));
+  it('does not repeat the code', () => {
+    assert.equal(
+      formatFailure({ ...failure, message: '[NOT_FINITE] loss is NaN', stack: '' }),
+      'worker[1] failed at step 12: [NOT_FINITE] loss is NaN',
+    );
+  });
+});
+
+describe('formatPlan', () => {
+  const plan: RunPlan = {
+    runId: 'mine',
+    runDirectory: '/runs/mine',
+    launcher: 'local',
+    name: 'mine',
+    seed: 1,
+    model: 'm',
+    data: 'mnist',
+    servers: 2,
+    workers: { min: 2, max: 2 },
+    backend: 'wasm',
+    sliceExamples: [42, 43, 43],
+    batchSize: 128,
+    steps: 5616,
+    epochs: 11.98,
+    trainExamples: 60_000,
+    testExamples: 10_000,
+    evaluateEvery: 468,
+    parameters: 1010,
+    prunable: 1000,
+    layers: [{ name: 'dense_1/kernel', shape: [100, 10], kind: 'Dense', size: 1000, rules: [0, 1] }],
+    sparsity: Array.from({ length: 40 }, (_, i) => ({ step: i, targets: [0.1, 0.2], sparsity: 0.2, packed: 810 })),
+    bytesPerStep: { dense: 20_000, final: 10_000 },
+    checkpoint: { every: 500, keep: 3, folder: '/runs/mine/checkpoints' },
+    notes: ['a note'],
+  };
+
+  it('says what will run and where, and how to follow, stop and resume it', () => {
+    const lines = formatPlan(plan).split('\n');
+    for (const line of [
+      'model           m, 1,010 parameters, 1,000 of them prunable',
+      'roles           1 scheduler, 2 servers, 2 workers; local, backend wasm',
+      'steps           5,616 (11.98 epochs of 60,000 examples); evaluation every 468 steps',
+      'batch           128 examples in 3 slices of 42 or 43',
+      'bytes a step    20.0 kB dense, 10.0 kB at final sparsity (2.00 times less)',
+      'checkpoints     every 500 steps, newest 3 kept',
+      'stop            Ctrl-C, or whittle stop /runs/mine',
+      'resume          whittle resume /runs/mine',
+      'watch           whittle status /runs/mine --watch',
+      'dense_1/kernel   [100, 10]   Dense   1,000   0, 1',
+      '12 of 40 mask updates; all: whittle schedule',
+      'note: a note',
+    ]) {
+      assert.ok(lines.includes(line), `${line}\nis not in\n${lines.join('\n')}`);
+    }
+    assert.ok(lines.some((line) => /^ +39 +10\.00 % +20\.00 % +20\.00 % +200$/.test(line)));
+  });
+});
+
+describe('formatStatus', () => {
+  it('shows progress, the age of the checkpoint and the members of a run that goes on', () => {
+    const now = Date.parse('2026-08-01T12:01:05.000Z');
+    const member = { address: '127.0.0.1:1', pid: 7, host: 'here', clock: 412, secondsSinceHeartbeat: 0.26 };
+    const status = statusOf({
+      lastCheckpoint: { step: 400, at: '2026-08-01T12:01:00.000Z' },
+      secondsLeft: 90,
+      members: [
+        { ...member, role: 'server', rank: 0, slices: [], rssBytes: 1e8 },
+        { ...member, role: 'worker', rank: 1, address: '', slices: [1, 2], rssBytes: 0 },
+      ],
+    });
+    const text = formatStatus(status, now);
+    assert.match(text, /^state +RUNNING, training$/m);
+    assert.match(text, /^step +412 of 5616 \(7 %\)$/m);
+    assert.match(text, /^last checkpoint +step 400, 5\.0 s ago$/m);
+    assert.match(text, /^time left +1 min 30 s$/m);
+    assert.match(text, /^server\[0\] +127\.0\.0\.1:1 +7 +here +412 +0\.3 s ago +100 MB +-$/m);
+    assert.match(text, /^worker\[1\] +- +7 +here +412 +0\.3 s ago +- +1, 2$/m);
+  });
+
+  it('shows the failure of a run that ended, and no members', () => {
+    const failure = { role: 'server', rank: 0, code: 'DISK', message: 'full', stack: '', step: 3 } as const;
+    const text = formatStatus(statusOf({ state: 'FAILED', activity: 'x', failure }), 0);
+    assert.match(text, /^state +FAILED$/m);
+    assert.match(text, /^server\[0\] failed at step 3: \[DISK\] full$/m);
+    assert.doesNotMatch(text, /MEMBER/);
   });
 });

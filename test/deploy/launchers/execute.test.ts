@@ -105,14 +105,13 @@ describe('executeRun', () => {
   it('follows status.json when the scheduler cannot be watched', async () => {
     const { launcher, end } = fakeLauncher();
     write('status.json', statusOf({ step: 7 }));
-    write('later.json', {});
     const running = executeRun(launcher, plan, {
       onStatus: ({ step }) => {
         write('result.json', resultOf({ step }));
         end();
       },
     });
-    (await watching).destroy(new Error('gone'));
+    (await watching).emit('error', { code: 14, details: 'gone' });
     assert.equal((await running).step, 7);
   });
 
