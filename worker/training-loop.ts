@@ -29,7 +29,7 @@ export async function train(options: TrainingLoopOptions): Promise<void> {
     const sent: Promise<void>[] = [];
     for (const [i, slice] of slices.entries()) {
       const result = await compute.gradient(step, slice);
-      refuseNonFinite(result.loss, result.gradient, step, slice);
+      refuseNonFinite(result.gradient, step, slice);
       sent.push(links.push({ step, slice, ...result, last: i === slices.length - 1 }));
     }
     await Promise.all(sent);
@@ -53,15 +53,13 @@ async function take(weights: PulledWeights, options: TrainingLoopOptions): Promi
   if (isEvaluated) options.onEvaluable(clock);
 }
 
-/** Checked before the push, so that the servers keep the last finite weights. */
-function refuseNonFinite(loss: number, gradient: Float32Array, step: number, slice: number): void {
-  const isLossFinite = Number.isFinite(loss);
-  if (isLossFinite && areFinite(gradient)) return;
-  const what = isLossFinite ? 'the gradient has values that are NaN or infinite' : `the loss is ${loss}`;
+/** Checked before the push, as the loss is by the engine, so that the servers keep the last finite weights. */
+function refuseNonFinite(gradient: Float32Array, step: number, slice: number): void {
+  if (areFinite(gradient)) return;
   throw new WhittleError(
     'NOT_FINITE',
-    `${what} at step ${step} (slice ${slice}); lower training.optimizer.learningRate, set training.clipNorm, or check the data, and resume from the last checkpoint`,
-    { data: { step, slice, loss: String(loss) } },
+    `the gradient of step ${step}, slice ${slice} has values that are NaN or infinite: lower training.optimizer.learningRate, set training.clipNorm, or look for bad values in the data`,
+    { data: { step, slice } },
   );
 }
 

@@ -100,6 +100,10 @@ export function describeEvents(before: RunStatus, after: RunStatus): string[] {
       `evaluated step ${after.evaluatedAt}: accuracy ${formatPercent(after.testAccuracy)}${after.testLoss === null ? '' : `, loss ${after.testLoss.toFixed(4)}`}`,
     );
   }
+  // What a running run does besides training: it stops, or a checkpoint could not be written.
+  if (after.state === 'RUNNING' && after.activity !== before.activity && after.activity !== 'training') {
+    events.push(after.activity);
+  }
   if (after.lastCheckpoint !== null && after.lastCheckpoint.step !== before.lastCheckpoint?.step) {
     events.push(`checkpoint of step ${after.lastCheckpoint.step}`);
   }

@@ -1,5 +1,4 @@
 import { rm, stat } from 'node:fs/promises';
-import { WhittleError } from '../../shared/errors.ts';
 import { schedulerClient, unary } from '../../shared/rpc/client.ts';
 import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunFailure, RunResult, RunStatus, StepMetrics } from '../../shared/telemetry/run-status.ts';
@@ -51,6 +50,7 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
 
   const over = new AbortController();
   const steps = await StepFeed.open(directory, plan.resume !== null, hooks.onStep);
+  let last: RunStatus | null = null;
   let broken: { readonly error: unknown } | null = null;
   const endBroken = (error: unknown): void => {
     broken ??= { error };
@@ -61,6 +61,7 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
     signal: over.signal,
     readStatus: () => directory.readStatus().catch(() => null),
     onStatus: (status) => {
+      last = status;
       hooks.onStatus?.(status);
       steps.poll().catch(endBroken);
     },
@@ -80,7 +81,7 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
   // Assigned in callbacks, which the compiler does not follow.
   const failed = broken as { readonly error: unknown } | null;
   if (failed !== null) throw failed.error;
-  return conclude(directory, plan, end, signal.aborted);
+  return conclude(directory, plan, end, { interrupted: signal.aborted, last });
 }
 
 /** First abort: the scheduler is asked to stop. Where it cannot be, or does not in time, everything is killed. */
@@ -122,8 +123,9 @@ async function conclude(
   directory: RunDirectory,
   plan: LaunchPlan,
   end: RunEnd,
-  interrupted: boolean,
+  seen: { readonly interrupted: boolean; readonly last: RunStatus | null },
 ): Promise<RunResult> {
+  const { interrupted, last } = seen;
   const written = await directory.readResult();
   const loss = end.loss;
   if (written !== null) {
@@ -139,10 +141,12 @@ async function conclude(
     await directory.writeResult(result);
     return result;
   }
-  const status = await directory.readStatus().catch(() => null);
+  const status = last ?? (await directory.readStatus().catch(() => null));
   const step = status?.step ?? 0;
+  // The scheduler's own word comes first: it may have had no space to write it down.
   const failure =
-    loss === null
+    status?.failure ??
+    (loss === null
       ? {
           role: 'scheduler' as const,
           rank: 0,
@@ -151,17 +155,22 @@ async function conclude(
           stack: '',
           step,
         }
-      : failureOf(loss, step);
+      : failureOf(loss, step));
   const result = unfinished(plan, status, interrupted ? 'STOPPED' : 'FAILED', interrupted ? null : failure);
-  await directory.writeResult(result);
-  if (status !== null) {
-    await directory.writeStatus({
-      ...status,
-      state: result.state,
-      activity: failure.message,
-      secondsLeft: null,
-      failure: result.failure,
-    });
+  try {
+    await directory.writeResult(result);
+    if (status !== null) {
+      await directory.writeStatus({
+        ...status,
+        state: result.state,
+        activity: failure.message,
+        secondsLeft: null,
+        failure: result.failure,
+      });
+    }
+  } catch (error) {
+    // A full disk must not hide why the run failed.
+    if (result.failure === null) throw error;
   }
   return result;
 }
@@ -247,13 +256,4 @@ class StepFeed {
 export function exitCodeOf(result: RunResult): number {
   if (result.state === 'SUCCEEDED') return 0;
   return result.state === 'STOPPED' ? 130 : 1;
-}
-
-/** For callers that want an exception: the error of a run that failed. */
-export function errorOf(result: RunResult): WhittleError | null {
-  if (result.failure === null) return null;
-  const { role, rank, message, stack, step } = result.failure;
-  return new WhittleError('ROLE_LOST', `${role}[${rank}] failed at step ${step}: ${message}`, {
-    data: { ...result.failure, stack },
-  });
 }

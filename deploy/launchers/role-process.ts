@@ -103,11 +103,11 @@ async function readTail(path: string, from: number, maxBytes: number): Promise<s
   }
 }
 
-/** The last `count` lines that say something. */
+/** The last `count` lines that say something; the scheduler's "listening" line is for launchers only. */
 export function lastLines(text: string, count: number): string[] {
   return text
     .split('\n')
     .map((line) => line.trimEnd())
-    .filter((line) => line !== '')
+    .filter((line) => line !== '' && !line.startsWith('{"event":"listening"'))
     .slice(-count);
 }

@@ -141,10 +141,13 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
     state = outcome.state;
     failure = outcome.state === 'FAILED' ? outcome.failure : null;
     progress.say(describeOutcome(outcome));
-    await writeResult(directory, store, progress, outcome, run.lastManifest);
-    await publish();
+    const written = await Promise.allSettled([writeResult(directory, store, progress, outcome, run.lastManifest)]);
+    // Whoever watches hears of the end also where nothing can be written any more.
+    written.push(...(await Promise.allSettled([publish()])));
     for (const watcher of watchers) watcher.end();
     log.info(describeOutcome(outcome));
+    const unwritten = written.find((each) => each.status === 'rejected');
+    if (unwritten !== undefined) throw WhittleError.from(unwritten.reason);
     return outcome.state === 'FAILED' ? 1 : 0;
   } catch (reason) {
     const error = WhittleError.from(reason);
@@ -153,8 +156,9 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
   } finally {
     await server?.stop(GRACE_MS);
     await coordinator?.close();
+    // Before the lock is given back: then the file belongs to the next scheduler.
+    await directory.metrics.flush().catch((reason: unknown) => log.warn({ error: reason }, 'step records not written'));
     await lock?.release();
-    await directory.metrics.flush();
     await log.close();
   }
 }

@@ -87,6 +87,7 @@ export class Run {
   #training = false;
   #stopping: string | null = null;
   #cutRefusals = 0;
+  #checkpointTrouble = false;
   #lastManifest: Manifest | null;
   #finalEvaluation: Evaluation | null = null;
   #lastStepAt = performance.now();
@@ -396,6 +397,8 @@ export class Run {
   #committed(manifest: Manifest): void {
     this.#lastManifest = manifest;
     this.#progress.checkpointed(manifest);
+    if (this.#checkpointTrouble) this.#progress.say('training');
+    this.#checkpointTrouble = false;
     this.#options.log.info({ step: manifest.clock }, 'checkpoint committed');
     this.#firstCheckpoint.set(manifest);
     this.#maybeFinish();
@@ -417,7 +420,8 @@ export class Run {
       { step: clock },
       `checkpoint ${clock} failed: ${error.rawMessage}; ${kept}, training goes on`,
     );
-    this.#progress.say(`checkpoint ${clock} failed: ${error.rawMessage}; ${kept}`);
+    this.#checkpointTrouble = true;
+    this.#progress.say(`checkpoint ${clock} failed: ${error.rawMessage}; ${kept}, training goes on`);
   }
 
   #maybeFinish(): void {

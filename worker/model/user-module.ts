@@ -42,8 +42,9 @@ async function registerTypeScript(): Promise<void> {
 /** A module that was compiled to CommonJS on the way has its exports under `default`. */
 function exportsOf(module: Record<string, unknown>): Record<string, unknown> {
   const inner = module['default'];
-  const isWrapped = typeof inner === 'object' && inner !== null;
-  return { ...(isWrapped ? (inner as Record<string, unknown>) : {}), ...module };
+  if (typeof inner !== 'object' || inner === null) return { ...module };
+  const { default: _wrapper, ...own } = module;
+  return { ...(inner as Record<string, unknown>), ...own };
 }
 
 /**

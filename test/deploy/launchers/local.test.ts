@@ -116,6 +116,7 @@ describe('local launcher', () => {
     const { loss } = await run.ended;
     assert.equal(loss?.role, 'scheduler');
     assert.equal(loss?.exit.signal, 'SIGKILL');
+    assert.deepEqual(loss.output, ['noise'], 'what is for launchers is not shown');
     assertAllGone();
   });
 
