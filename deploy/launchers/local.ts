@@ -3,14 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ERROR_CODES, type ErrorCode, WhittleError } from '../../shared/errors.ts';
 import { isCompiled, packageRoot } from '../../shared/package-root.ts';
 import type { Role } from '../../shared/telemetry/run-status.ts';
-import {
-  describeExit,
-  type LaunchedRun,
-  type Launcher,
-  type LaunchPlan,
-  type RoleLoss,
-  type RunEnd,
-} from './launcher.ts';
+import { describeExit, type LaunchedRun, type Launcher, type LaunchPlan, type RunEnd } from './launcher.ts';
 import { lastLines, startRole, type RoleProcess } from './role-process.ts';
 
 /** Milliseconds. */
@@ -181,17 +174,12 @@ async function supervise(
   else if (schedulerExit.code === 1) await within(deadlines.terminate, Promise.all(members.map((each) => each.exit)));
   await endAll(members, deadlines.terminate);
 
-  const unexpected = first.exit.code !== 0 || !schedulerEnded;
-  const loss: RoleLoss | null = unexpected
-    ? {
-        role: first.process.role,
-        rank: first.process.rank,
-        exit: first.exit,
-        output: lastLines(await first.process.output().catch(() => ''), 20),
-        schedulerEnded,
-      }
-    : null;
-  return { schedulerExit, loss };
+  // Members end when the scheduler is killed, and may be seen to end before it.
+  const killed = schedulerEnded && schedulerExit.signal !== null;
+  const { process: lost, exit } = killed ? { process: scheduler, exit: schedulerExit } : first;
+  if (exit.code === 0 && schedulerEnded) return { schedulerExit, loss: null };
+  const output = lastLines(await lost.output().catch(() => ''), 20);
+  return { schedulerExit, loss: { role: lost.role, rank: lost.rank, exit, output, schedulerEnded } };
 }
 
 /** SIGTERM, then SIGKILL after the deadline; resolves when all are reaped. */

@@ -95,9 +95,10 @@ function hostPort(host: string, port: number): string {
 
 function shutDown(server: Server, connections: ServerConnections, graceMilliseconds: number): Promise<void> {
   return new Promise<void>((resolve) => {
-    const timer = setTimeout(() => connections.destroy(), graceMilliseconds);
+    // Again and again: a connection accepted at the last moment becomes a session only later.
+    const timer = setInterval(() => connections.destroy(), graceMilliseconds);
     server.tryShutdown(() => {
-      clearTimeout(timer);
+      clearInterval(timer);
       resolve();
     });
   });

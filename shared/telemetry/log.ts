@@ -36,6 +36,9 @@ export interface Logger {
   close(): Promise<void>;
 }
 
+/** How long the last lines may take to reach the file. */
+const CLOSE_MILLISECONDS = 1_000;
+
 export function createLogger(options: LoggerOptions): Logger {
   if (options.file !== null) mkdirSync(dirname(options.file), { recursive: true });
   // Opened here, since pino's destination cannot be flushed before it has opened its file.
@@ -61,7 +64,12 @@ export function createLogger(options: LoggerOptions): Logger {
     error: (...line: [string] | [LogFields, string]) => emit('error', line),
     close: () =>
       (closed ??= new Promise<void>((resolve) => {
-        destination.once('close', resolve);
+        // What a full disk does not take is tried again without end; the process must not wait for it.
+        const timer = setTimeout(() => destination.destroy(), CLOSE_MILLISECONDS);
+        destination.once('close', () => {
+          clearTimeout(timer);
+          resolve();
+        });
         destination.end();
       })),
   };

@@ -90,7 +90,7 @@ describe('local launcher', () => {
   it('leaves it to the scheduler to end the run after a role failed', async () => {
     behave({ scheduler: { exit: 1 }, 'server-0': { exit: 1, print: 'Error: boom\n    at here' } });
     const run = await launcher({ loss: 10_000 }).start(plan(), never);
-    await appear(folder, ['server-0.up']);
+    await gone(run.processes.find(({ role, rank }) => role === 'server' && rank === 0)?.pid);
     writeFileSync(join(folder, 'end'), '');
     const { loss, schedulerExit } = await run.ended;
     assert.equal(schedulerExit.code, 1);
@@ -214,4 +214,17 @@ async function appear(folder: string, names: readonly string[]): Promise<void> {
     }
     check();
   });
+}
+
+/** Resolves when the launcher, which is this process, has reaped the process. */
+async function gone(pid: number | undefined): Promise<void> {
+  assert.ok(pid !== undefined);
+  for (;;) {
+    try {
+      process.kill(pid, 0);
+    } catch {
+      return;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
 }
