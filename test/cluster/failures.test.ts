@@ -51,11 +51,18 @@ async function assertFailed(end: Ended, runDirectory: string, code: string): Pro
 }
 
 /** A user's mistake: exit code 2, no stack, no run directory. */
-async function assertRefused(args: readonly string[], folder: string, messages: readonly (string | RegExp)[]): Promise<void> {
+async function assertRefused(
+  args: readonly string[],
+  folder: string,
+  messages: readonly (string | RegExp)[],
+): Promise<void> {
   const end = await whittle(args);
   assert.equal(end.code, 2, `${end.stderr}\n${end.stdout}`);
   for (const message of messages) {
-    assert.ok(typeof message === 'string' ? end.stderr.includes(message) : message.test(end.stderr), `${message} in:\n${end.stderr}`);
+    assert.ok(
+      typeof message === 'string' ? end.stderr.includes(message) : message.test(end.stderr),
+      `${message} in:\n${end.stderr}`,
+    );
   }
   assert.ok(!/^ {4}at /m.test(end.stderr), `no stack:\n${end.stderr}`);
   assert.deepEqual(await RunDirectory.list(folder), [], 'nothing was started');
@@ -69,30 +76,50 @@ async function resumable(runDirectory: string): Promise<number> {
 
 describe('a model or data module that cannot be used', function () {
   this.timeout(60_000);
-  const cases: readonly [what: string, key: 'model' | 'data', code: string, messages: readonly (string | RegExp)[]][] = [
-    ['throws while it is loaded', 'model', `\nthrow new Error('my own words');`, ['[MODEL]', 'my own words', /module\.ts:2/]],
-    ['throws while it builds', 'model', `export function model() {\n  throw new RangeError('too deep');\n}`, ['[MODEL]', 'RangeError: too deep', /module\.ts:2/]],
-    ['exports nothing', 'model', 'const x = 1;', ['[MODEL]', 'exports nothing', 'module.ts']],
-    ['exports no training data', 'data', 'export const test = 1;', ['[DATA]', 'train', 'module.ts']],
-  ];
+  const cases: readonly [what: string, key: 'model' | 'data', code: string, messages: readonly (string | RegExp)[]][] =
+    [
+      [
+        'throws while it is loaded',
+        'model',
+        `\nthrow new Error('my own words');`,
+        ['[MODEL]', 'my own words', /module\.ts:2/],
+      ],
+      [
+        'throws while it builds',
+        'model',
+        `export function model() {\n  throw new RangeError('too deep');\n}`,
+        ['[MODEL]', 'RangeError: too deep', /module\.ts:2/],
+      ],
+      ['exports nothing', 'model', 'const x = 1;', ['[MODEL]', 'exports nothing', 'module.ts']],
+      ['exports no training data', 'data', 'export const test = 1;', ['[DATA]', 'train', 'module.ts']],
+    ];
   for (const [what, key, code, messages] of cases) {
     it(`is refused: a ${key} module that ${what}`, () =>
       withFolder(async (folder) => {
         const module = join(folder, 'module.ts');
         await writeFile(module, code);
         const base = goldenRunFile({ servers: 1, workers: 1 });
-        const document = key === 'model' ? { ...base, model: module } : { ...base, data: { source: module, batchSize: 32 } };
+        const document =
+          key === 'model' ? { ...base, model: module } : { ...base, data: { source: module, batchSize: 32 } };
         await assertRefused(launchArgs(folder, await writeRunFile(folder, document)), folder, messages);
       }));
   }
 
   for (const [what, source, messages] of [
     ['a folder without idx files', { idx: './nowhere' }, ['[DATA]', 'nowhere', /train-images-idx3-ubyte/]],
-    ['a csv file that is not there', { csv: { train: './nowhere.csv' } }, ['[DATA]', 'nowhere.csv', /relative to the run file/]],
+    [
+      'a csv file that is not there',
+      { csv: { train: './nowhere.csv' } },
+      ['[DATA]', 'nowhere.csv', /relative to the run file/],
+    ],
   ] as const) {
     it(`is refused: ${what}, saying where the files come from`, () =>
       withFolder(async (folder) => {
-        const document = { ...goldenRunFile({ servers: 1, workers: 1 }), model: 'logistic-regression', data: { source, batchSize: 32 } };
+        const document = {
+          ...goldenRunFile({ servers: 1, workers: 1 }),
+          model: 'logistic-regression',
+          data: { source, batchSize: 32 },
+        };
         await assertRefused(launchArgs(folder, await writeRunFile(folder, document)), folder, messages);
       }));
   }
@@ -109,7 +136,10 @@ export const train = { size: all.size, batch: (indices) => {
   return all.batch(indices);
 } };`,
       );
-      const document = { ...smallRunFile({ steps: 500, every: 10, workers: 1 }), data: { source: module, batchSize: 32 } };
+      const document = {
+        ...smallRunFile({ steps: 500, every: 10, workers: 1 }),
+        data: { source: module, batchSize: 32 },
+      };
       const end = await whittle(launchArgs(folder, await writeRunFile(folder, document)));
       const result = await assertFailed(end, join(folder, 'run'), 'DATA');
       assert.match(end.stderr, /worker\[0\].*the tape is torn/);
@@ -135,7 +165,11 @@ export const train = { size: all.size, batch: (indices) => {
 } };`,
       );
       const base = goldenRunFile({ servers: 2, workers: 2 });
-      const document = { ...base, data: { source: module, batchSize: 32, order: 'sequential' }, checkpoint: { every: 1, keep: 5 } };
+      const document = {
+        ...base,
+        data: { source: module, batchSize: 32, order: 'sequential' },
+        checkpoint: { every: 1, keep: 5 },
+      };
       const runDirectory = join(folder, 'run');
       const end = await whittle(launchArgs(folder, await writeRunFile(folder, document)));
       const result = await assertFailed(end, runDirectory, 'NOT_FINITE');
@@ -145,7 +179,8 @@ export const train = { size: all.size, batch: (indices) => {
       const { clock, folder: name } = await latestCheckpoint(runDirectory);
       assert.ok(clock === 1 || clock === 2, `checkpoint ${clock}`);
       const store = new CheckpointStore(runDirectory);
-      for await (const { weights } of denseChunks(await store.verify(name), store)) assert.ok(weights.every(Number.isFinite));
+      for await (const { weights } of denseChunks(await store.verify(name), store))
+        assert.ok(weights.every(Number.isFinite));
     }));
 
   it('stops a run that diverges, which then goes on with a lower learning rate', () =>
@@ -161,7 +196,10 @@ export const train = { size: all.size, batch: (indices) => {
       const again = await finish(['resume', join(folder, 'run'), '--set', 'training.optimizer.learningRate=0.1']);
       assert.equal(again.resumedFrom, 0);
       assert.equal(again.state, 'SUCCEEDED');
-      assert.deepEqual((await readMetrics(join(folder, 'run'))).map(({ step }) => step), Array.from({ length: 60 }, (_, i) => i + 1));
+      assert.deepEqual(
+        (await readMetrics(join(folder, 'run'))).map(({ step }) => step),
+        Array.from({ length: 60 }, (_, i) => i + 1),
+      );
     }));
 
   it('stops a run whose loss is finite and whose gradient is not', () =>
@@ -215,7 +253,10 @@ it('resuming with another model shows what differs and changes nothing', functio
     const refused = await whittle(['scheduler', '--run-dir', result.runDirectory, '--port', String(port)]);
     taken.close();
     assert.equal(refused.code, 1, refused.stderr);
-    assert.ok(refused.stderr.includes(`[PORT] cannot listen on 127.0.0.1:${port}: another process listens there`), refused.stderr);
+    assert.ok(
+      refused.stderr.includes(`[PORT] cannot listen on 127.0.0.1:${port}: another process listens there`),
+      refused.stderr,
+    );
     await assertQuiet(result.runDirectory);
   });
 });
@@ -227,7 +268,9 @@ describe('a role that dies', function () {
     it(`ends the run with its cause: ${victim}`, () =>
       withFolder(async (folder) => {
         const runDirectory = join(folder, 'run');
-        const { ended } = start(launchArgs(folder, await writeRunFile(folder, smallRunFile({ steps: ENDLESS, every: 20 }))));
+        const { ended } = start(
+          launchArgs(folder, await writeRunFile(folder, smallRunFile({ steps: ENDLESS, every: 20 }))),
+        );
         await untilStep(runDirectory, 45, ended);
         const status = await readStatus(runDirectory);
         const member = status.members.find(({ role, rank }) => `${role}[${rank}]` === victim);
@@ -261,7 +304,9 @@ describe('a role that dies', function () {
       const seen = (await readMetrics(runDirectory)).length;
       await untilStep(runDirectory, seen + 1, ended);
       child.kill('SIGKILL');
-      await until('the orphaned roles to leave', async () => ((await processesOf(runDirectory)).length === 0 ? true : null));
+      await until('the orphaned roles to leave', async () =>
+        (await processesOf(runDirectory)).length === 0 ? true : null,
+      );
       const status = await readStatus(runDirectory);
       assert.equal(status.state, 'STOPPED');
       assert.equal((await latestCheckpoint(runDirectory)).clock, status.step);
@@ -282,7 +327,10 @@ describe('a full disk while checkpoints are written', function () {
   );
 
   /** Runs on a file system of its own of 3 MiB, or skips. */
-  async function onSmallDisk(context: Mocha.Context, body: (disk: string, folder: string) => Promise<void>): Promise<void> {
+  async function onSmallDisk(
+    context: Mocha.Context,
+    body: (disk: string, folder: string) => Promise<void>,
+  ): Promise<void> {
     await withFolder(async (folder) => {
       const disk = join(folder, 'disk');
       await mkdir(disk);
@@ -323,12 +371,19 @@ describe('a full disk while checkpoints are written', function () {
       child.stderr?.on('data', (chunk: Buffer) => (told += chunk.toString()));
       await untilStep(runDirectory, 60, ended);
       const ballast = await fill(disk);
-      await until('the warning', () => (/checkpoint \d+ failed: .*no space left.*the checkpoint of step \d+ is kept, training goes on/.test(told) ? true : null));
+      await until('the warning', () =>
+        /checkpoint \d+ failed: .*no space left.*the checkpoint of step \d+ is kept, training goes on/.test(told)
+          ? true
+          : null,
+      );
       await rm(ballast);
       const end = await ended;
       assert.equal(end.code, 0, end.stderr);
       assert.deepEqual(digestsOf(lastJson<RunResult>(end)), digestsOf(never));
-      assert.deepEqual((await readMetrics(runDirectory)).map(({ step }) => step), Array.from({ length: STEPS }, (_, i) => i + 1));
+      assert.deepEqual(
+        (await readMetrics(runDirectory)).map(({ step }) => step),
+        Array.from({ length: STEPS }, (_, i) => i + 1),
+      );
       await assertQuiet(runDirectory);
     });
   });
@@ -350,7 +405,10 @@ describe('a full disk while checkpoints are written', function () {
       const again = await finish(['resume', runDirectory]);
       assert.equal(again.resumedFrom, clock);
       assert.deepEqual(digestsOf(again), digestsOf(never));
-      assert.deepEqual((await readMetrics(runDirectory)).map(({ step }) => step), Array.from({ length: STEPS }, (_, i) => i + 1));
+      assert.deepEqual(
+        (await readMetrics(runDirectory)).map(({ step }) => step),
+        Array.from({ length: STEPS }, (_, i) => i + 1),
+      );
       assert.ok(!(await readdir(join(runDirectory, 'checkpoints'))).some((name) => name.endsWith('.tmp')));
       await assertQuiet(runDirectory);
     });

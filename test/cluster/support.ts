@@ -202,7 +202,7 @@ export function smallRunFile(changes: {
     name: 'small',
     model: join(FIXTURES, 'bn-dropout-model.ts'),
     data: { source: join(FIXTURES, 'golden-data.ts'), batchSize: 32, order: 'shuffled' },
-    cluster: { servers, workers, backend: 'wasm', slices: 4 },
+    cluster: { servers, workers, backend: 'wasm', slices: 2 },
     training: { steps, optimizer: { kind: 'adam', learningRate: 0.01 }, clipNorm: 0.5, evaluateEvery: 0 },
     sparsity: [
       {
