@@ -85,9 +85,9 @@ export class ServerLinks {
   }
 
   /** Asks every server for the weights of `clock`. */
-  async pull(clock: number): Promise<PulledWeights> {
+  async pull(clock: number, signal?: AbortSignal): Promise<PulledWeights> {
     await Promise.all(this.#links.map((link) => link.stream.send(this.#header('PULL', { clock }))));
-    return this.weights(clock);
+    return this.weights(clock, signal);
   }
 
   /** Sends one slice to every server. Resolves when the bytes are handed to the transport. */
@@ -118,7 +118,7 @@ export class ServerLinks {
   }
 
   /** Waits for the weights of `clock` from every server. */
-  async weights(clock: number): Promise<PulledWeights> {
+  async weights(clock: number, signal?: AbortSignal): Promise<PulledWeights> {
     const complete = (): boolean => this.#links.every((link) => link.weights?.clock === clock);
     while (!complete()) {
       const late = this.#links.flatMap((link, server) => (link.weights?.clock === clock ? [] : [`server[${server}]`]));
@@ -126,6 +126,7 @@ export class ServerLinks {
         new Promise<void>((resolve) => (this.#arrived = resolve)),
         WEIGHTS_DEADLINE_MS,
         `weights of step ${clock} from ${late.join(', ')}`,
+        signal,
       );
     }
     return this.#join(clock);

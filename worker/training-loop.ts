@@ -20,7 +20,7 @@ export interface TrainingLoopOptions {
 /** Trains from `clock` to the last step: weights, slices, pushes, weights of the next clock. */
 export async function train(options: TrainingLoopOptions): Promise<void> {
   const { config, compute, links, signal } = options;
-  let weights = await links.pull(options.clock);
+  let weights = await links.pull(options.clock, signal);
   await take(weights, options);
   for (let step = options.clock + 1; step <= config.training.steps && !signal.aborted; step += 1) {
     const slices = options.slices();
@@ -33,7 +33,7 @@ export async function train(options: TrainingLoopOptions): Promise<void> {
       sent.push(links.push({ step, slice, ...result, last: i === slices.length - 1 }));
     }
     await Promise.all(sent);
-    weights = await links.weights(step);
+    weights = await links.weights(step, signal);
     await take(weights, options);
   }
 }

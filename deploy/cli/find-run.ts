@@ -4,6 +4,7 @@ import { MANIFEST_FILE } from '../../shared/checkpoint/manifest-file.ts';
 import type { Manifest } from '../../shared/checkpoint/manifest.ts';
 import { CheckpointStore } from '../../shared/checkpoint/store.ts';
 import { verifyCheckpoint } from '../../shared/checkpoint/verify.ts';
+import { EmbeddedCoordinator } from '../../shared/coordination/embedded.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 
@@ -45,7 +46,11 @@ export async function findCheckpoint(
   const run = await RunDirectory.resolve(options.runsDirectory, runOrCheckpoint);
   const store = new CheckpointStore(run.path);
   const { step } = options;
-  const found = await store.newestUsable(step === undefined ? {} : { atOrBelow: step }, options.warn);
+  const { latest, lineage } = await EmbeddedCoordinator.read(run.path);
+  const found = await store.newestUsable(
+    { pointer: latest?.folder ?? null, lineage, ...(step === undefined ? {} : { atOrBelow: step }) },
+    options.warn,
+  );
   if (found !== null) return found;
   const before = step === undefined ? '' : ` of step ${step} or before`;
   throw new WhittleError('CHECKPOINT', `${store.folder} holds no usable checkpoint${before}`, {

@@ -189,6 +189,8 @@ export class ParameterServerRole {
       'shardWritten',
       ({ clock, maskEpoch, shard }) => {
         this.#reporter.flush();
+        // By now the answers of this clock have left the sockets, which a report made with them cannot count.
+        report({ steps: { generation: this.#generation, steps: [], socket: this.#options.socketBytes() } });
         report({ shardWritten: { generation: this.#generation, clock, maskEpoch, shard: JSON.stringify(shard) } });
       },
     );

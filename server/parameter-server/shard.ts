@@ -81,6 +81,7 @@ export class Shard {
   #state: Float32Array;
   #segments: DecaySegment[] = [];
   #publishedEpoch = -1;
+  #ranked: LocalSelection | null = null;
 
   #sum = new Float32Array(0);
   #stateSum: Float32Array;
@@ -255,14 +256,16 @@ export class Shard {
     };
   }
 
+  /** Kept for the length of a hold, during which nothing that it ranks can change. */
   #selection(): LocalSelection {
-    return new LocalSelection({
+    this.#ranked ??= new LocalSelection({
       start: this.start,
       end: this.end,
       mask: this.#mask,
       weights: this.#weights,
       space: this.#space,
     });
+    return this.#ranked;
   }
 
   /** Reduces what has arrived, in slice order. While the shard is stopped pushes wait: a later stop still needs them. */
@@ -358,6 +361,7 @@ export class Shard {
   }
 
   #cutAndPublish(): void {
+    this.#ranked = null;
     this.#phase = 'collecting';
     const { checkpoint, training } = this.#config;
     const planned = this.#clock > 0 && (this.#clock % checkpoint.every === 0 || this.#clock === training.steps);

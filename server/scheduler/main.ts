@@ -192,6 +192,11 @@ async function writeResult(
   outcome: RunOutcome,
   manifest: Manifest | null,
 ): Promise<void> {
+  // The last checkpoint is often durable before its evaluation is done.
+  const accuracy = manifest ? progress.accuracyAt(manifest.clock) : null;
+  if (manifest && accuracy !== null && manifest.testAccuracy !== accuracy) {
+    await store.publish({ ...manifest, testAccuracy: accuracy });
+  }
   const digests = manifest ? await digestCheckpoint(manifest, store) : null;
   const layers = manifest ? await survivorsByParameter(manifest, store) : [];
   const failure = outcome.state === 'FAILED' ? outcome.failure : null;

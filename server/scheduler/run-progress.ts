@@ -97,8 +97,9 @@ export class RunProgress {
   sparsityOf(maskEpoch: number): number {
     return this.#sparsityByEpoch.get(maskEpoch) ?? this.#sparsity;
   }
-  get testAccuracy(): number | null {
-    return this.#evaluation?.accuracy ?? null;
+  /** Accuracy of exactly this clock, or null where it was not evaluated (yet). */
+  accuracyAt(clock: number): number | null {
+    return this.#evaluation?.clock === clock ? this.#evaluation.accuracy : null;
   }
 
   say(activity: string): void {

@@ -30,6 +30,8 @@ const DEADLINES = {
   step: 600_000,
   finish: 300_000,
 } as const;
+/** How long the word of a member that lost another waits for that other's own end. */
+const WITNESS_MS = 1_000;
 /** Steps ahead of the newest known clock that a cut on demand is proposed for. */
 const CUT_MARGIN = 3;
 
@@ -319,7 +321,7 @@ export class Run {
       const error = new WhittleError(code as ErrorCode, message, {
         data: JSON.parse(data || '{}') as Record<string, unknown>,
       });
-      this.#fail(member.role, member.rank, error, stack, step);
+      this.#suspect(member.role, member.rank, error, stack, step);
     }
   }
 
@@ -330,7 +332,7 @@ export class Run {
     if (holders.size < this.#config.cluster.servers) return;
     this.#holds.delete(step);
     this.#updating = this.#updateMask(step).catch((reason: unknown) => {
-      if (!this.#over.isSet) this.#fail('scheduler', 0, WhittleError.from(reason), undefined, step);
+      if (!this.#over.isSet) this.#suspect('scheduler', 0, WhittleError.from(reason), undefined, step);
     });
   }
 
@@ -484,7 +486,7 @@ export class Run {
       model: description,
       config: this.#config,
       fingerprint,
-      testAccuracy: this.#progress.testAccuracy,
+      testAccuracy: this.#progress.accuracyAt(clock),
     };
   }
 
@@ -503,6 +505,12 @@ export class Run {
     } catch (reason) {
       this.#fail(member.role, member.rank, WhittleError.from(reason, 'PROTOCOL'));
     }
+  }
+
+  /** Who lost a peer is a witness and often hears of it first: the peer's own end, which is the cause, comes within a moment. */
+  #suspect(role: RunFailure['role'], rank: number, error: WhittleError, stack?: string, step?: number): void {
+    if (error.code !== 'ROLE_LOST') this.#fail(role, rank, error, stack, step);
+    else setTimeout(() => this.#fail(role, rank, error, stack, step), WITNESS_MS).unref();
   }
 
   #fail(role: RunFailure['role'], rank: number, error: WhittleError, stack?: string, step?: number): void {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, rename, rm, statfs } from 'node:fs/promises';
+import { mkdir, open, rename, rm, stat, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { WhittleError } from '../errors.ts';
 
@@ -43,11 +43,34 @@ export async function writeDurably<T>(
 /** Makes a folder (and its parents) and its entry durable. */
 export async function makeFolder(path: string): Promise<void> {
   try {
-    await mkdir(path, { recursive: true });
+    await makeParents(path);
     await syncFolder(dirname(path));
   } catch (error) {
     throw await diskError(path, 0, error);
   }
+}
+
+/** One folder at a time: Node's recursive mkdir never returns where a file system takes no folders (/proc). */
+async function makeParents(path: string): Promise<void> {
+  try {
+    await mkdir(path);
+  } catch (error) {
+    if (errorCode(error) === 'EEXIST' && (await stat(path)).isDirectory()) return;
+    const parent = dirname(path);
+    if (errorCode(error) !== 'ENOENT' || parent === path) throw error;
+    if (!(await exists(parent))) await makeParents(parent);
+    // The parent is there now, by us or by someone at the same time; ENOENT again means that it takes no folders.
+    await mkdir(path).catch((again: unknown) => {
+      if (errorCode(again) !== 'EEXIST') throw again;
+    });
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Makes renames and removals in a folder durable. File systems that cannot (EINVAL, ENOTSUP) do it by themselves. */

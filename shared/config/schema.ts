@@ -159,12 +159,18 @@ const rule = mapping('what to prune, how much, when', {
   }).prefault({}),
 });
 
-const wireFormat = choice('format of values on the wire; default float32', [
+const pushFormat = choice('format of pushed gradients, rounded stochastically; default float32', [
   'float32',
   'bfloat16',
   'float16',
   'int8',
 ]).default('float32');
+// int8 has one scale a frame: weights pulled so would depend on how the model is cut into shards.
+const pullFormat = choice(
+  'format of pulled weights; default float32',
+  ['float32', 'bfloat16', 'float16'],
+  ['int8'],
+).default('float32');
 const modelError = 'must be a built-in such as lenet-300-100, or a module such as ./model.ts';
 const nameError = 'must be letters, digits, dots, dashes and underscores, at most 100, starting with a letter or digit';
 
@@ -242,7 +248,7 @@ export const runFileSchema = mapping('A Whittle run file', {
   kernels: mapping('how layers are computed', {
     sparseBelow: real('density below which a layer runs sparse, 0 to 1; default 0.2', { min: 0, max: 1 }).default(0.2),
   }).prefault({}),
-  wire: mapping('what travels between workers and servers', { push: wireFormat, pull: wireFormat }).prefault({}),
+  wire: mapping('what travels between workers and servers', { push: pushFormat, pull: pullFormat }).prefault({}),
   checkpoint: mapping('when and how many', {
     every: whole('steps between checkpoints, >= 1; default 500', { min: 1 }).default(500),
     keep: whole('newest checkpoints that are kept, >= 1; default 3', { min: 1 }).default(3),

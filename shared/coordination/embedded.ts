@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { open, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { diskError, syncFolder } from '../checkpoint/durable.ts';
+import { diskError, errorCode, syncFolder } from '../checkpoint/durable.ts';
 import { WhittleError } from '../errors.ts';
 import type { Coordinator, GenerationRecord, LatestCheckpoint, StartingPoint } from './coordinator.ts';
 
@@ -20,6 +20,11 @@ const entry = z.discriminatedUnion('op', [
   z.object({ op: z.literal('latest'), id: z.string(), generation: count, clock: count, folder: z.string() }),
 ]);
 type Entry = z.infer<typeof entry>;
+
+interface JournalView {
+  readonly latest: LatestCheckpoint | null;
+  readonly lineage: readonly GenerationRecord[];
+}
 
 /**
  * The coordinator of a run without a service: a journal in the run directory, one JSON object a line.
@@ -65,6 +70,22 @@ export class EmbeddedCoordinator implements Coordinator {
       throw error;
     }
     return coordinator;
+  }
+
+  /** What a run's journal says now, for those who only look: changes nothing, needs no lock. */
+  static async read(runDirectory: string): Promise<JournalView> {
+    const path = join(runDirectory, JOURNAL_FILE);
+    const handle = await open(path, 'r').catch((error: unknown) => {
+      if (errorCode(error) === 'ENOENT') return null;
+      throw error;
+    });
+    if (!handle) return { latest: null, lineage: [] };
+    const coordinator = new EmbeddedCoordinator(path, handle);
+    try {
+      return { latest: await coordinator.latest(), lineage: await coordinator.lineage() };
+    } finally {
+      await coordinator.close();
+    }
   }
 
   /** Atomic: one journal entry, decided by its place in the journal. Tries again with a higher number after a lost race. */

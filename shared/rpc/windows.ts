@@ -83,6 +83,8 @@ export class ServerConnections {
   /** Cuts every connection. grpc-js's forceShutdown forgets its sessions when channelz is off. */
   destroy(): void {
     for (const session of this.#sessions) session.destroy();
+    // A session that was asked to close only ends its socket, which then waits for the peer: a frozen one never answers.
+    for (const socket of this.#sockets) socket.destroy();
   }
 
   #addSocket(socket: Socket): void {

@@ -178,7 +178,7 @@ describe('a server that is sent what it must not take', function () {
 
   it('1, 7: frames and calls of an older generation, and slices pushed again, change no bit of the run', () =>
     withFolder(async (folder) => {
-      const runFile = await writeRunFile(folder, smallRunFile({ steps: 600, every: 100 }));
+      const runFile = await writeRunFile(folder, smallRunFile({ steps: 450, every: 100 }));
       const never = await finish(['launch', runFile, '--runs-dir', folder]);
 
       const { ended } = start(['launch', runFile, '--runs-dir', folder, '--run-id', 'run', '--json']);
@@ -240,7 +240,7 @@ describe('a server that is sent what it must not take', function () {
         });
         const garbage = new Uint8Array(new Float32Array(64).fill(1e20).buffer);
         const facts = { sender: 9, maskEpoch: 1, loss: 1e20, examples: 16 };
-        for (let step = 31; step < 600; step += 1) {
+        for (let step = 31; step < 450; step += 1) {
           for (const slice of [0, 1])
             await stream.send({ kind: 'PUSH', generation: 0, clock: step, slice, ...facts }, garbage);
         }
@@ -254,7 +254,7 @@ describe('a server that is sent what it must not take', function () {
       } finally {
         client.close();
       }
-      assert.equal(answers.filter((answer) => answer.startsWith('REFUSED STALE_GENERATION')).length, 2 * 569 + 2);
+      assert.equal(answers.filter((answer) => answer.startsWith('REFUSED STALE_GENERATION')).length, 2 * 419 + 2);
       assert.equal(answers.at(-1), 'WEIGHTS');
 
       const end = await ended;

@@ -305,6 +305,12 @@ const BAD_LINES: readonly BadLine[] = [
     says: ['"asp" is not available in this version'],
   },
   {
+    name: 'int8 pulls',
+    line: 1,
+    text: 'model: lenet-5\nwire: { push: int8, pull: int8 }',
+    says: ['wire.pull: "int8" is not available in this version', 'float16'],
+  },
+  {
     name: 'replication',
     line: 1,
     text: 'model: lenet-5\ncluster: { replication: 1 }',

@@ -35,6 +35,16 @@ describe('embedded coordinator', () => {
       await coordinator.close();
     });
 
+    it('is read by those who only look, torn or not, and not changed', async () => {
+      appendFileSync(path, '{"op":"latest","gen');
+      const before = readFileSync(path);
+      const { latest, lineage } = await EmbeddedCoordinator.read(run);
+      assert.deepEqual(latest, { generation: 1, clock: 20, folder: 'step-00000020-g1' });
+      assert.deepEqual(lineage, [{ generation: 1, from: null }]);
+      assert.deepEqual(readFileSync(path), before);
+      assert.deepEqual(await EmbeddedCoordinator.read(newRun()), { latest: null, lineage: [] });
+    });
+
     it('torn at any byte of its last line counts without that line, and goes on cleanly', async () => {
       const whole = readFileSync(path);
       const lastLine = whole.lastIndexOf(10, whole.length - 2) + 1;
