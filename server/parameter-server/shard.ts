@@ -6,7 +6,7 @@ import { combineNodes, sumOfSquaresNodes, type DyadicNode } from '../../shared/l
 import type { ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { countBits, fullBitmap } from '../../shared/sparsity/bitmap.ts';
 import { compact, nextMask } from '../../shared/sparsity/mask-rule.ts';
-import { isUpdateStep } from '../../shared/sparsity/schedule.ts';
+import { planHasWork } from '../../shared/sparsity/rules.ts';
 import { LocalSelection, type HistogramQuery, type Selection } from '../../shared/sparsity/selection.ts';
 import { learningRateAt } from './optimizers/learning-rate.ts';
 import { createOptimizer, type Optimizer } from './optimizers/optimizer.ts';
@@ -352,7 +352,7 @@ export class Shard {
   /** After a clock is reached: hold for a mask update where the schedule has one, else cut and publish. */
   #settle(initial: boolean): void {
     if (initial) this.#cuts.add(0);
-    if (this.#config.sparsity.some((rule) => isUpdateStep(rule.schedule, this.#clock))) {
+    if (planHasWork(this.#config.sparsity, this.#clock)) {
       this.#phase = 'hold';
       this.#events.hold(this.#clock);
       return;

@@ -4,22 +4,23 @@ import type { CheckpointStore } from '../../shared/checkpoint/store.ts';
 import type { RunConfig } from '../../shared/config/types.ts';
 import type { Coordinator } from '../../shared/coordination/coordinator.ts';
 import { type ErrorCode, WhittleError } from '../../shared/errors.ts';
-import type { ModelDescription } from '../../shared/layout/model-description.ts';
 import { ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { cutEvenly } from '../../shared/layout/shard-map.ts';
-import { parameterServerClient, unary } from '../../shared/rpc/client.ts';
 import { withDeadline } from '../../shared/rpc/deadline.ts';
-import { isUpdateStep } from '../../shared/sparsity/schedule.ts';
+import { planHasWork } from '../../shared/sparsity/rules.ts';
 import type { Logger } from '../../shared/telemetry/log.ts';
 import type { RunFailure } from '../../shared/telemetry/run-status.ts';
 import { CheckpointCommitter } from './checkpoint-committer.ts';
-import { type Evaluation, EvaluationRound } from './evaluation.ts';
+import type { Evaluation } from './evaluation.ts';
+import { Evaluations } from './evaluations.ts';
 import { type Member, Members } from './members.ts';
 import { type ServerHandle, updateMask } from './pruning-controller.ts';
 import type { RunProgress } from './run-progress.ts';
+import { configureServers, connectServers } from './shards.ts';
 import { assignSlices } from './slices.ts';
 import { Signal } from './signal.ts';
 import { StepLedger } from './step-ledger.ts';
+import { WorkerDescriptions } from './worker-descriptions.ts';
 
 /** Longest waits of a run, in milliseconds; each says in its error what it waited for. */
 const DEADLINES = {
@@ -34,13 +35,6 @@ const DEADLINES = {
 const WITNESS_MS = 1_000;
 /** Steps ahead of the newest known clock that a cut on demand is proposed for. */
 const CUT_MARGIN = 3;
-
-/** What a worker says of its model and data, as JSON in `model_description`. */
-export interface WorkerDescription {
-  readonly description: ModelDescription;
-  readonly fingerprint: string;
-  readonly evaluationChunks: number;
-}
 
 export interface RunOptions {
   readonly runId: string;
@@ -79,19 +73,20 @@ export class Run {
   readonly #firstCheckpoint = new Signal<Manifest>();
   readonly #over = new Signal<RunOutcome>();
 
-  readonly #descriptions = new Map<number, WorkerDescription>();
+  readonly #descriptions: WorkerDescriptions;
+  readonly #evaluations: Evaluations;
   readonly #ready = new Set<number>();
   readonly #holds = new Map<number, Set<number>>();
-  readonly #evaluations = new Map<number, EvaluationRound>();
   #servers: ServerHandle[] = [];
   #space: ParameterSpace | null = null;
   #maskEpoch: number;
   #training = false;
   #stopping: string | null = null;
   #cutRefusals = 0;
+  /** Where the run is to stop; -1: nowhere. */
+  #stopClock = -1;
   #checkpointTrouble = false;
   #lastManifest: Manifest | null;
-  #finalEvaluation: Evaluation | null = null;
   #lastStepAt = performance.now();
   /** The newest mask update; a server may have written its shard before we heard that it has the mask. */
   #updating: Promise<void> = Promise.resolve();
@@ -113,6 +108,14 @@ export class Run {
       onJoined: (member) => this.#joined(member),
       onReport: (member, report) => this.#guard(member, () => this.#report(member, report)),
       onLost: (member, error) => this.#fail(member.role, member.rank, error),
+    });
+    this.#descriptions = new WorkerDescriptions(cluster.workers.max, (message) => options.log.warn(message));
+    this.#evaluations = new Evaluations({
+      training: options.config.training,
+      members: this.members,
+      chunks: () => this.#descriptions.evaluationChunks,
+      slicesOf: (worker) => this.#progress.slicesOf(worker),
+      onEvaluated: (evaluation) => this.#evaluated(evaluation),
     });
     this.#committer = new CheckpointCommitter({
       store: options.store,
@@ -165,14 +168,23 @@ export class Run {
     await this.#wait(this.#gathered, DEADLINES.gather, () => this.#missingMembers());
     this.#progress.say('workers load the data and build the model');
     await this.#wait(this.#described, DEADLINES.describe, () => 'all workers to load the data and build the model');
-    const { description } = this.#agreedDescription();
+    const { description } = this.#descriptions.agreed();
     this.#space = ParameterSpace.of(description.parameters);
     this.#progress.setModel(this.#space);
     const cuts = cutEvenly(this.#space.size, cluster.servers);
     this.#progress.say('servers take their shards');
-    await this.#configure(cuts, description);
-    const restored = this.#options.restored;
-    if (!restored) this.#toWorker(0, { sendInitial: { generation: this.#options.generation } }, cuts);
+    const { generation, restored } = this.#options;
+    this.#servers = connectServers(this.members.of('server'));
+    await configureServers(this.#servers, {
+      generation,
+      cuts,
+      description,
+      config: this.#config,
+      restored,
+      deadlineMilliseconds: DEADLINES.configure,
+      signal: this.#abort.signal,
+    });
+    if (!restored) this.#sendInitial(cuts);
     await this.#wait(this.#serversReady, DEADLINES.initial, () => 'all servers to have their initial values');
     if (!restored) {
       await this.#wait(this.#firstCheckpoint, DEADLINES.initial, () => 'checkpoint 0 to be written');
@@ -199,7 +211,10 @@ export class Run {
       });
     }
     this.#progress.setSlices(slices);
-    if (clock >= this.#config.training.steps) this.#evaluate(clock);
+    if (clock >= this.#config.training.steps) {
+      this.#evaluations.begin(clock);
+      this.#maybeFinish();
+    }
     if (this.#stopping !== null) this.#proposeStop();
   }
 
@@ -224,77 +239,17 @@ export class Run {
     }
   }
 
-  async #configure(cuts: readonly number[], description: ModelDescription): Promise<void> {
-    this.#servers = this.members.of('server').map((member) => ({
-      rank: member.rank,
-      address: member.address,
-      client: parameterServerClient(member.address),
-    }));
-    const restored = this.#options.restored;
-    await Promise.all(
-      this.#servers.map((server) =>
-        unary(
-          server.client,
-          'configure',
-          {
-            generation: this.#options.generation,
-            rank: server.rank,
-            cuts: [...cuts],
-            modelDescription: JSON.stringify(description),
-            runFile: JSON.stringify(this.#config),
-            restoreFrom: restored ? this.#options.store.folderName(restored.clock, restored.generation) : '',
-            servers: this.#servers.map(({ address }) => address),
-          },
-          { deadlineMilliseconds: DEADLINES.configure, signal: this.#abort.signal },
-        ),
-      ),
-    );
-  }
-
-  #toWorker(rank: number, directive: { sendInitial: { generation: number } }, cuts: readonly number[]): void {
-    const worker = this.members.of('worker')[rank];
-    if (!worker) throw new WhittleError('ROLE_LOST', `worker[${rank}] is gone`);
-    this.members.send(worker, {
-      sendInitial: {
-        ...directive.sendInitial,
-        cuts: [...cuts],
-        servers: this.#servers.map((server) => server.address),
-      },
-    });
-  }
-
-  /** All workers must have built the same model from the same data, or their gradients mean nothing together. */
-  #agreedDescription(): WorkerDescription {
-    const first = this.#descriptions.get(0);
-    if (!first) throw new WhittleError('INTERNAL', 'worker[0] described no model');
-    const shape = (d: ModelDescription): string =>
-      JSON.stringify([d.parameters, d.states, d.trainExamples, d.testExamples]);
-    for (const [rank, other] of this.#descriptions) {
-      if (shape(other.description) !== shape(first.description)) {
-        throw new WhittleError(
-          'MODEL',
-          `worker[${rank}] built another model or found other data than worker[0]; all workers need the same files`,
-        );
-      }
-      if (other.fingerprint !== first.fingerprint) {
-        this.#options.log.warn(
-          {
-            worker: rank,
-            fingerprint: other.fingerprint,
-            first: first.fingerprint,
-          },
-          'workers compute with different backends: the digests of this run cannot be reproduced',
-        );
-      }
-    }
-    return first;
+  #sendInitial(cuts: readonly number[]): void {
+    const [worker] = this.members.of('worker');
+    if (!worker) throw new WhittleError('ROLE_LOST', 'worker[0] is gone');
+    const servers = this.#servers.map((server) => server.address);
+    this.members.send(worker, { sendInitial: { generation: this.#options.generation, cuts: [...cuts], servers } });
   }
 
   #report(member: Member, report: Report__Output): void {
     const stale = (generation: number): boolean => generation !== this.#options.generation;
     if (report.modelDescription) {
-      this.#descriptions.set(member.rank, JSON.parse(report.modelDescription) as WorkerDescription);
-      if (this.#descriptions.size === this.#config.cluster.workers.max) this.#described.set();
+      if (this.#descriptions.add(member.rank, report.modelDescription)) this.#described.set();
     } else if (report.serverReady && !stale(report.serverReady.generation)) {
       this.#ready.add(member.rank);
       if (this.#ready.size === this.#config.cluster.servers) this.#serversReady.set();
@@ -315,7 +270,7 @@ export class Run {
       this.#progress.sawClock(report.cutRefused.clock);
       this.#proposeStop();
     } else if (report.evaluation && !stale(report.evaluation.generation)) {
-      this.#evaluated(report.evaluation);
+      this.#evaluations.add(report.evaluation);
     } else if (report.failure) {
       const { code, message, stack, step, data } = report.failure;
       const error = new WhittleError(code as ErrorCode, message, {
@@ -356,43 +311,16 @@ export class Run {
     const steps = this.#ledger.takeCompleted();
     if (steps.length > 0) this.#lastStepAt = performance.now();
     for (const step of steps) {
-      this.#progress.stepCompleted(step, isUpdated(this.#config, step.step));
-      if (this.#isEvaluationStep(step.step)) this.#evaluate(step.step);
+      this.#progress.stepCompleted(step, planHasWork(this.#config.sparsity, step.step));
+      if (this.#evaluations.isDue(step.step)) this.#evaluations.begin(step.step);
     }
+    if (steps.length > 0) this.#maybeFinish();
   }
 
-  #isEvaluationStep(step: number): boolean {
-    const { evaluateEvery, steps } = this.#config.training;
-    return step === steps || (evaluateEvery > 0 && step % evaluateEvery === 0);
-  }
-
-  #evaluate(clock: number): void {
-    const chunks = this.#descriptions.get(0)?.evaluationChunks ?? 0;
-    if (chunks === 0) {
-      this.#maybeFinish();
-      return;
-    }
-    const round = new EvaluationRound(clock, chunks);
-    this.#evaluations.set(clock, round);
-    // Only workers with slices hold the weights of every clock.
-    const workers = this.members.of('worker').filter((worker) => this.#progress.slicesOf(worker.rank).length > 0);
-    for (const [rank, share] of round.share(workers.map((worker) => worker.rank))) {
-      const worker = workers.find((candidate) => candidate.rank === rank);
-      if (worker) this.members.send(worker, { evaluate: { clock, chunks: share } });
-    }
-  }
-
-  #evaluated(result: { clock: number; chunk: number; correct: number; lossSum: number; examples: number }): void {
-    const evaluation = this.#evaluations.get(result.clock)?.add(result) ?? null;
-    if (!evaluation) return;
-    this.#evaluations.delete(result.clock);
-    this.members.broadcast('worker', { evaluationOver: { clock: result.clock } });
+  #evaluated(evaluation: Evaluation): void {
+    const { clock: step, accuracy, loss } = evaluation;
     this.#progress.evaluated(evaluation);
-    this.#options.log.info(
-      { step: evaluation.clock, accuracy: evaluation.accuracy, loss: evaluation.loss },
-      'evaluated',
-    );
-    if (evaluation.clock === this.#config.training.steps) this.#finalEvaluation = evaluation;
+    this.#options.log.info({ step, accuracy, loss }, 'evaluated');
     this.#maybeFinish();
   }
 
@@ -430,19 +358,17 @@ export class Run {
     const { steps } = this.#config.training;
     const manifest = this.#lastManifest;
     if (!this.#training || !manifest) return;
-    const evaluated = (this.#descriptions.get(0)?.evaluationChunks ?? 0) === 0 || this.#finalEvaluation !== null;
-    if (manifest.clock >= steps && this.#progress.step >= steps && evaluated) {
+    if (manifest.clock >= steps && this.#progress.step >= steps && this.#evaluations.isComplete) {
       this.#over.set({ state: 'SUCCEEDED', manifest });
     } else if (
       this.#stopping !== null &&
+      manifest.clock < steps &&
       manifest.generation === this.#options.generation &&
       manifest.clock === this.#stopClock
     ) {
       this.#over.set({ state: 'STOPPED', manifest });
     }
   }
-
-  #stopClock = -1;
 
   #proposeStop(): void {
     const { steps } = this.#config.training;
@@ -477,7 +403,7 @@ export class Run {
     clock: number,
     maskEpoch: number,
   ): ReturnType<ConstructorParameters<typeof CheckpointCommitter>[0]['describe']> {
-    const { description, fingerprint } = this.#agreedDescription();
+    const { description, fingerprint } = this.#descriptions.agreed();
     return {
       whittleVersion: this.#options.whittleVersion,
       runId: this.#options.runId,
@@ -529,8 +455,4 @@ export class Run {
     );
     this.#over.set({ state: 'FAILED', failure });
   }
-}
-
-function isUpdated(config: RunConfig, step: number): boolean {
-  return config.sparsity.some((rule) => isUpdateStep(rule.schedule, step));
 }
