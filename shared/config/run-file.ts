@@ -3,7 +3,7 @@ import { basename, dirname, resolve } from 'node:path';
 import { WhittleError } from '../errors.ts';
 import { problemsOf, valueAt } from './problems.ts';
 import { checkRules } from './resolve-sparsity.ts';
-import { isPath, runFileSchema, type RunFileDocument } from './schema.ts';
+import { isPath, runFileSchema, type RunFileDocument, workerRange } from './schema.ts';
 import { RunFileSource, type Path, type Problem } from './source.ts';
 import type { DataConfig } from './types.ts';
 
@@ -103,9 +103,9 @@ function lengthProblems({ value }: RunFileSource): Problem[] {
   ];
 }
 
-function relationProblems({ cluster, data, training }: RunFileDocument): Problem[] {
-  const problems: Problem[] = [];
-  const slices = cluster.slices ?? cluster.workers;
+function relationProblems({ cluster, consistency, data, training }: RunFileDocument): Problem[] {
+  const problems: Problem[] = consistencyProblems(consistency, training.clipNorm, workerRange(cluster.workers).max);
+  const slices = cluster.slices ?? workerRange(cluster.workers).max;
   if (slices > data.batchSize) {
     const told =
       cluster.slices === undefined
@@ -121,6 +121,45 @@ function relationProblems({ cluster, data, training }: RunFileDocument): Problem
     problems.push({
       path: ['training', 'optimizer', 'nesterov'],
       message: 'training.optimizer.nesterov needs momentum > 0, momentum is 0; set it, such as momentum: 0.9',
+    });
+  }
+  return problems;
+}
+
+function consistencyProblems(
+  { mode, staleness, backupWorkers }: RunFileDocument['consistency'],
+  clipNorm: number | null,
+  workers: number,
+): Problem[] {
+  const problems: Problem[] = [];
+  if (mode === 'ssp' && staleness === 0) {
+    problems.push({
+      path: ['consistency', 'mode'],
+      message: 'consistency.mode ssp needs staleness >= 1, such as 3; with 0 it is bsp',
+    });
+  }
+  if (mode !== 'ssp' && staleness > 0) {
+    problems.push({
+      path: ['consistency', 'staleness'],
+      message: `consistency.staleness ${staleness} is for mode ssp, and mode is ${mode}; set mode: ssp or remove it`,
+    });
+  }
+  if (backupWorkers > 0 && mode !== 'bsp') {
+    problems.push({
+      path: ['consistency', 'backupWorkers'],
+      message: `consistency.backupWorkers ${backupWorkers} is for mode bsp, and mode is ${mode}: there nobody waits for the slowest; remove it`,
+    });
+  }
+  if (backupWorkers >= workers) {
+    problems.push({
+      path: ['consistency', 'backupWorkers'],
+      message: `consistency.backupWorkers ${backupWorkers} must be less than cluster.workers ${workers}; lower it`,
+    });
+  }
+  if (clipNorm !== null && mode !== 'bsp') {
+    problems.push({
+      path: ['training', 'clipNorm'],
+      message: `training.clipNorm ${clipNorm} needs the whole gradient of a step, which mode ${mode} does not wait for; use mode: bsp or clipNorm: null`,
     });
   }
   return problems;
