@@ -3,6 +3,7 @@ import { basename } from 'node:path';
 import type { ServerDuplexStream, ServerWritableStream } from '@grpc/grpc-js';
 import type { Directive } from '../../protos/generated/whittle/Directive.ts';
 import type { Report__Output } from '../../protos/generated/whittle/Report.ts';
+import type { RoleExitedRequest__Output } from '../../protos/generated/whittle/RoleExitedRequest.ts';
 import type { StatusReply } from '../../protos/generated/whittle/StatusReply.ts';
 import type { StatusRequest__Output } from '../../protos/generated/whittle/StatusRequest.ts';
 import type { StopRequest__Output } from '../../protos/generated/whittle/StopRequest.ts';
@@ -29,6 +30,10 @@ export interface SchedulerOptions {
   readonly port: number;
   /** `folder`: the checkpoint to continue from, or null for the newest usable one. Null: a new run. */
   readonly resume: { readonly folder: string | null } | null;
+  /** Goes on where a scheduler that is gone left off. */
+  readonly recover: boolean;
+  /** 0, or that of a standby. */
+  readonly rank: number;
   readonly signal: AbortSignal;
 }
 
@@ -43,9 +48,9 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
   const directory = new RunDirectory(options.runDirectory);
   const log = createLogger({
     role: 'scheduler',
-    rank: 0,
+    rank: options.rank,
     runId: directory.runId,
-    file: directory.logFile('scheduler', 0),
+    file: directory.logFile('scheduler', options.rank),
   });
   const watchers = new Set<WatchStream>();
   let live: { run: Run; status: () => string } | null = null;
@@ -74,13 +79,18 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
             current().run.stop(request.reason || 'asked to stop');
             return {};
           }),
+          RoleExited: unaryHandler(({ message, replaced }: RoleExitedRequest__Output) => {
+            log.warn({ replaced }, message);
+            return {};
+          }),
         }),
       ],
     });
     lock = await acquireRunLock(options.runDirectory, { address: server.address });
     coordinator = await EmbeddedCoordinator.open(options.runDirectory);
     const store = new CheckpointStore(options.runDirectory);
-    const restored = options.resume ? await findCheckpoint(store, coordinator, options.resume.folder, log) : null;
+    const resume = options.recover ? { folder: null } : options.resume;
+    const restored = resume ? await findCheckpoint(store, coordinator, resume.folder, log) : null;
     const generation = await coordinator.takeGeneration(
       restored ? { clock: restored.clock, checkpoint: store.folderName(restored.clock, restored.generation) } : null,
     );
