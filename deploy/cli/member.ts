@@ -1,13 +1,13 @@
 import { resolve } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { schedulerLocator } from '../../shared/coordination/locate.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import { endLingering, roleSignal } from '../launchers/role-signal.ts';
+import { schedulerLocator } from '../../shared/coordination/locate.ts';
 import type { OptionDefinitions } from './command.ts';
 
 /** What a server or worker is told. */
 export interface MemberOptions {
-  readonly scheduler: string;
+  /** Null: the run directory says. */
+  readonly scheduler: string | null;
   /** Null: the scheduler gives one. */
   readonly rank: number | null;
   readonly host: string;
@@ -50,14 +50,12 @@ export async function runMember(
   signal: AbortSignal,
   run: (options: MemberOptions) => Promise<number>,
 ): Promise<number> {
-  const given = options.scheduler ?? null;
-  if (given !== null && !/^.+:\d{1,5}$/.test(given))
-    throw new WhittleError('USAGE', `--scheduler is "${given}"; give HOST:PORT, such as 127.0.0.1:7000`);
+  const scheduler = options.scheduler ?? null;
+  if (scheduler !== null && !/^.+:\d{1,5}$/.test(scheduler))
+    throw new WhittleError('USAGE', `--scheduler is "${scheduler}"; give HOST:PORT, such as 127.0.0.1:7000`);
   const runDirectory = resolve(required(options.runDir, '--run-dir'));
-  const locate = schedulerLocator(runDirectory, given);
-  const role = roleSignal({ signal, scheduler: locate });
+  const role = roleSignal({ signal, scheduler: schedulerLocator(runDirectory, scheduler) });
   try {
-    const scheduler = given ?? (await untilFound(locate, runDirectory, role.signal));
     return await run({
       scheduler,
       rank: options.rank ?? null,
@@ -70,26 +68,6 @@ export async function runMember(
     role.dispose();
     endLingering();
   }
-}
-
-/** Milliseconds. Roles start in any order. */
-const LOOK_EVERY = 200;
-const SCHEDULER_DEADLINE = 60_000;
-
-async function untilFound(
-  locate: () => Promise<string | null>,
-  runDirectory: string,
-  signal: AbortSignal,
-): Promise<string> {
-  for (const end = Date.now() + SCHEDULER_DEADLINE; !signal.aborted && Date.now() < end;) {
-    const address = await locate();
-    if (address !== null) return address;
-    await sleep(LOOK_EVERY, undefined, { signal }).catch(() => undefined);
-  }
-  throw new WhittleError(
-    'DEADLINE',
-    `waited ${SCHEDULER_DEADLINE / 1000} s for a scheduler to take ${runDirectory}/run.lock; start one, or name its address with --scheduler HOST:PORT`,
-  );
 }
 
 export function required(value: string | undefined, option: string): string {

@@ -215,6 +215,7 @@ function unfinished(
     resumedFrom: null,
     stepsComputed: 0,
     slicesByWorker: {},
+    recoveries: status?.totals.recoveries ?? [],
     loss: status?.loss ?? null,
     testAccuracy: status?.testAccuracy ?? null,
     sparsity: status?.sparsity ?? 0,

@@ -50,8 +50,11 @@ export const command = defineCommand({
         runDirectory: resolve(required(options.runDir, '--run-dir')),
         host: options.host,
         port: options.port,
-        resume: options.resume === undefined ? null : { folder: options.resume === 'newest' ? null : options.resume },
-        recover: options.recover,
+        beginning: options.recover
+          ? { kind: 'recover' }
+          : options.resume === undefined
+            ? { kind: 'launch' }
+            : { kind: 'resume', folder: options.resume === 'newest' ? null : options.resume },
         rank: options.rank,
         signal: role.signal,
       });

@@ -6,7 +6,7 @@ import { LAUNCHER_PIPE } from '../../../deploy/launchers/role-process.ts';
 import { isListening, roleSignal, type RoleSignalOptions } from '../../../deploy/launchers/role-signal.ts';
 
 describe('roleSignal', () => {
-  const signalOf = (change: Partial<RoleSignalOptions> & { scheduler: (() => Promise<string | null>) | null }) => {
+  const signalOf = (change: Partial<RoleSignalOptions> & Pick<RoleSignalOptions, 'scheduler'>) => {
     const stdin = new PassThrough();
     const outer = new AbortController();
     const role = roleSignal({
