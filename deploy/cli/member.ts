@@ -18,7 +18,11 @@ export interface MemberOptions {
 
 /** The options of `server` and `worker`, which are the same. */
 export const memberOptions = {
-  scheduler: { type: 'string', label: 'HOST:PORT', description: "the scheduler's address; default: the run directory says" },
+  scheduler: {
+    type: 'string',
+    label: 'HOST:PORT',
+    description: "the scheduler's address; default: the run directory says",
+  },
   runDir: { type: 'string', label: 'DIR', description: 'run directory, on storage that all roles share' },
   rank: { type: 'integer', label: 'N', min: 0, description: 'rank to take; default: the scheduler gives one' },
   host: { type: 'string', label: 'ADDRESS', default: '127.0.0.1', description: 'address to listen on' },

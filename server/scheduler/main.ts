@@ -27,6 +27,8 @@ export interface SchedulerOptions {
   readonly runDirectory: string;
   readonly host: string;
   readonly port: number;
+  /** 0, or that of a standby. */
+  readonly rank: number;
   readonly beginning: Beginning;
   readonly signal: AbortSignal;
 }
@@ -43,9 +45,9 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
   const directory = new RunDirectory(options.runDirectory);
   const log = createLogger({
     role: 'scheduler',
-    rank: 0,
+    rank: options.rank,
     runId: directory.runId,
-    file: directory.logFile('scheduler', 0),
+    file: directory.logFile('scheduler', options.rank),
   });
   const watchers = new Set<WatchStream>();
   let live: { timeline: Timeline; status: () => string } | null = null;
@@ -78,6 +80,7 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
             return {};
           }),
           RoleExited: unaryHandler(({ role, rank, message, replaced }: RoleExitedRequest__Output) => {
+            log.warn({ replaced }, message);
             if (role === 'server' || role === 'worker') current().timeline.roleExited(role, rank, message, replaced);
             return {};
           }),
@@ -141,9 +144,7 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
     state = outcome.state;
     failure = outcome.state === 'FAILED' ? outcome.failure : null;
     progress.say(describeOutcome(outcome));
-    const written = await Promise.allSettled([
-      writeResult(directory, store, progress, outcome, timeline.lastManifest),
-    ]);
+    const written = await Promise.allSettled([writeResult(directory, store, progress, outcome, timeline.lastManifest)]);
     // Whoever watches hears of the end also where nothing can be written any more.
     written.push(...(await Promise.allSettled([publish()])));
     for (const watcher of watchers) watcher.end();

@@ -29,6 +29,13 @@ export const command = defineCommand({
       type: 'boolean',
       description: 'take the place of a scheduler that is gone: go on where the servers still hold the run',
     },
+    rank: {
+      type: 'integer',
+      label: 'N',
+      min: 0,
+      default: 0,
+      description: 'number among the schedulers of a run that has standbys; its log is logs/scheduler-N.log',
+    },
   },
   examples: [
     {
@@ -48,6 +55,7 @@ export const command = defineCommand({
           : options.resume === undefined
             ? { kind: 'launch' }
             : { kind: 'resume', folder: options.resume === 'newest' ? null : options.resume },
+        rank: options.rank,
         signal: role.signal,
       });
     } finally {
