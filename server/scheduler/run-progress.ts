@@ -1,6 +1,7 @@
 import { hostname } from 'node:os';
 import type { SocketBytes__Output } from '../../protos/generated/whittle/SocketBytes.ts';
 import type { Manifest } from '../../shared/checkpoint/manifest.ts';
+import { CheckpointStore } from '../../shared/checkpoint/store.ts';
 import type { RunConfig } from '../../shared/config/types.ts';
 import type { ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { learningRateAt } from '../parameter-server/optimizers/learning-rate.ts';
@@ -54,7 +55,7 @@ export class RunProgress {
   #sparsity: number;
   #maskEpoch: number;
   #space: ParameterSpace | null = null;
-  #lastCheckpoint: { step: number; at: string } | null = null;
+  #lastCheckpoint: Manifest | null;
   #slices = new Map<number, readonly number[]>();
   #recent: CompletedStep[] = [];
   /** Completed steps whose mask commit is still to come. */
@@ -76,11 +77,9 @@ export class RunProgress {
     this.#maskEpoch = restored?.maskEpoch ?? 0;
     this.#sparsityByEpoch.set(this.#maskEpoch, this.#sparsity);
     this.#epochs = [{ step: restored?.clock ?? -1, epoch: this.#maskEpoch, sparsity: this.#sparsity }];
-    if (restored) {
-      this.#lastCheckpoint = { step: restored.clock, at: restored.writtenAt };
-      if (restored.testAccuracy !== null)
-        this.#evaluation = { clock: restored.clock, accuracy: restored.testAccuracy, loss: NaN };
-    }
+    this.#lastCheckpoint = restored;
+    if (restored && restored.testAccuracy !== null)
+      this.#evaluation = { clock: restored.clock, accuracy: restored.testAccuracy, loss: NaN };
   }
 
   get step(): number {
@@ -140,10 +139,10 @@ export class RunProgress {
   }
 
   maskCommitted(record: CommittedUpdate): void {
-    this.#maskEpoch = record.maskEpoch;
-    this.#sparsity = record.sparsity;
     this.#sparsityByEpoch.set(record.maskEpoch, record.sparsity);
     this.#epochs.push({ step: record.step, epoch: record.maskEpoch, sparsity: record.sparsity });
+    // Otherwise it comes into force with its step, so that step, loss, target and sparsity are told of one step.
+    if (record.step <= this.#step) this.#inForce(record.maskEpoch, record.sparsity);
     this.#flush();
   }
 
@@ -153,7 +152,7 @@ export class RunProgress {
   }
 
   checkpointed(manifest: Manifest): void {
-    this.#lastCheckpoint = { step: manifest.clock, at: manifest.writtenAt };
+    this.#lastCheckpoint = manifest;
     this.#options.onChange();
   }
 
@@ -171,7 +170,7 @@ export class RunProgress {
       loss: this.#loss,
       testAccuracy: this.#evaluation?.accuracy ?? null,
       evaluatedAt: this.#evaluation?.clock ?? null,
-      testLoss: this.#evaluation && Number.isFinite(this.#evaluation.loss) ? this.#evaluation.loss : null,
+      testLoss: this.#testLoss(),
       learningRate: learningRateAt(
         config.training.optimizer.learningRate,
         config.training.learningRateSchedule,
@@ -184,7 +183,7 @@ export class RunProgress {
       examplesPerSecond: perStep === null ? 0 : config.data.batchSize / perStep,
       bytesPerStep: this.#bytesPerStep(),
       secondsLeft: perStep === null ? null : (config.training.steps - this.#step) * perStep,
-      lastCheckpoint: this.#lastCheckpoint,
+      lastCheckpoint: this.#lastCheckpoint && { step: this.#lastCheckpoint.clock, at: this.#lastCheckpoint.writtenAt },
       members: members.map((member) => this.#memberStatus(member)),
       scheduler: { address: this.#options.address, pid: process.pid, host: hostname() },
       startedAt: this.#startedAt.toISOString(),
@@ -215,6 +214,8 @@ export class RunProgress {
       slicesByWorker: Object.fromEntries([...this.#slicesByWorker].sort(([a], [b]) => a - b)),
       loss: this.#loss,
       testAccuracy: this.#evaluation?.accuracy ?? null,
+      evaluatedAt: this.#evaluation?.clock ?? null,
+      testLoss: this.#testLoss(),
       sparsity: this.#sparsity,
       maskEpoch: this.#maskEpoch,
       maskDigest: digests?.maskDigest ?? null,
@@ -223,6 +224,8 @@ export class RunProgress {
       wallSeconds: seconds,
       examplesPerSecond: trained > 0 ? (this.#stepsComputed * config.data.batchSize) / trained : 0,
       bytes: { pushed, pulled, masks, control: Math.max(0, socket - pushed - pulled - masks) },
+      bytesPerStep: this.#recent.length === 0 ? null : this.#bytesPerStep(),
+      checkpoint: this.#lastCheckpoint && new CheckpointStore(runDirectory).folderOf(this.#lastCheckpoint),
       layers,
       failure,
     };
@@ -238,6 +241,7 @@ export class RunProgress {
       this.#held.shift();
       const { step } = next;
       this.#step = step.step;
+      this.#inForce(inForce.epoch, inForce.sparsity);
       this.#loss = step.loss;
       this.#stepsComputed += 1;
       for (const worker of step.sliceWorkers)
@@ -260,6 +264,17 @@ export class RunProgress {
     if (records.length === 0) return;
     this.#options.onMetrics(records);
     this.#options.onChange();
+  }
+
+  #inForce(maskEpoch: number, sparsity: number): void {
+    this.#maskEpoch = maskEpoch;
+    this.#sparsity = sparsity;
+  }
+
+  /** A checkpoint keeps the accuracy of its clock, not the loss. */
+  #testLoss(): number | null {
+    const loss = this.#evaluation?.loss ?? NaN;
+    return Number.isFinite(loss) ? loss : null;
   }
 
   #secondsPerStep(): number | null {

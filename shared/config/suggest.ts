@@ -29,8 +29,14 @@ export function nearest(word: string, candidates: readonly string[]): string | u
   const containing = plain.length < 3 ? [] : candidates.filter((candidate) => simplify(candidate).includes(plain));
   if (containing.length === 1) return containing[0];
   const ranked = rank(word, candidates)[0];
-  const limit = Math.max(2, Math.floor(plain.length * 0.4));
-  return ranked !== undefined && distance(plain, simplify(ranked)) <= limit ? ranked : undefined;
+  return ranked !== undefined && distance(plain, simplify(ranked)) <= typingErrors(plain, simplify(ranked))
+    ? ranked
+    : undefined;
+}
+
+/** At most so many edits are a slip of the fingers and not another word: one in three letters, and three. */
+function typingErrors(word: string, candidate: string): number {
+  return Math.min(3, Math.ceil(Math.max(word.length, candidate.length) / 3));
 }
 
 /** Candidates by ascending distance from the word. */
