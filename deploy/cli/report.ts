@@ -240,7 +240,7 @@ function formatSparsity(plan: RunPlan): string {
   );
   return shown.length === plan.sparsity.length
     ? table
-    : `${table}\n${shown.length} of ${plan.sparsity.length} mask updates; all: ${commandLine('schedule')}`;
+    : `${table}\n${shown.length} of ${plan.sparsity.length} mask updates; all: ${commandLine('schedule', 'run.yaml')}`;
 }
 
 function formatSlices(slices: RunResult['slicesByWorker']): string {

@@ -64,8 +64,9 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
     },
   }).catch(endBroken);
   const stopping = stopOnAbort(run, signal);
-  killSignal?.addEventListener('abort', run.kill, { once: true });
-  if (killSignal?.aborted === true) run.kill();
+  const kill = (): void => run.kill();
+  killSignal?.addEventListener('abort', kill, { once: true });
+  if (killSignal?.aborted === true) kill();
   try {
     hooks.onStarted?.(run);
   } catch (error) {
@@ -75,7 +76,7 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
   const end = await run.ended;
   over.abort();
   stopping.dispose();
-  killSignal?.removeEventListener('abort', run.kill);
+  killSignal?.removeEventListener('abort', kill);
   await following;
   await steps.poll().catch(endBroken);
   // Assigned in callbacks, which the compiler does not follow.

@@ -172,11 +172,13 @@ async function supervise(
   if (schedulerEnded && schedulerExit.code === 0)
     await within(deadlines.leaving, Promise.all(members.map((each) => each.exit)));
   else if (schedulerExit.code === 1) await within(deadlines.terminate, Promise.all(members.map((each) => each.exit)));
+  // Not by us: nobody has been told to end yet.
+  const struck = members.find((each) => each.ended()?.signal != null);
   await endAll(members, deadlines.terminate);
 
-  // Members end when the scheduler is killed, and may be seen to end before it.
-  const killed = schedulerEnded && schedulerExit.signal !== null;
-  const { process: lost, exit } = killed ? { process: scheduler, exit: schedulerExit } : first;
+  // Who is seen to end first may only follow another: members a scheduler that was killed, a scheduler a member.
+  const killed = schedulerEnded && schedulerExit.signal !== null ? scheduler : struck;
+  const { process: lost, exit } = killed === undefined ? first : { process: killed, exit: await killed.exit };
   if (exit.code === 0 && schedulerEnded) return { schedulerExit, loss: null };
   const output = lastLines(await lost.output().catch(() => ''), 20);
   return { schedulerExit, loss: { role: lost.role, rank: lost.rank, exit, output, schedulerEnded } };

@@ -146,11 +146,15 @@ function problemsBeside(found: readonly Problem[], value: unknown): Problem[] {
   }
   const parsed = runFileSchema.safeParse(rest);
   if (!parsed.success) return [];
-  const bears = found.filter(({ path }) => !Object.hasOwn(HOW_MUCH, path.at(-1) ?? ''));
+  const others = found.filter(({ path }) => !Object.hasOwn(HOW_MUCH, path.at(-1) ?? ''));
+  const bearsOn = (rule: unknown, [top, second]: Path): boolean => {
+    if (top === 'training') return second === undefined || second === 'steps' || second === 'epochs';
+    if (top === 'data') return second === undefined || second === 'batchSize';
+    return top === 'sparsity' && (second === undefined || second === rule);
+  };
   return checkRules(parsed.data, {}).filter(
     ({ path: [, rule, , key] }) =>
-      (key === 'beginStep' || key === 'endStep') &&
-      !bears.some(({ path: [top, k] }) => top === 'training' || top === 'data' || (top === 'sparsity' && k === rule)),
+      (key === 'beginStep' || key === 'endStep') && !others.some(({ path }) => bearsOn(rule, path)),
   );
 }
 
