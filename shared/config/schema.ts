@@ -6,7 +6,9 @@ import { nearest } from './suggest.ts';
 export const DATA_NAMES = ['mnist', 'fashion-mnist'] as const;
 
 const BEGIN = 'first update; a step, `30%` of the run, or `3 epochs`; default 30%';
-const END = 'last update, always made; a step, `75%` of the run, or `9 epochs`; default 75%';
+/** Where a schedule ends that does not say. */
+export const END_DEFAULT = '75%';
+const END = `last update, always made; a step, \`75%\` of the run, or \`9 epochs\`; default ${END_DEFAULT}`;
 const FREQUENCY = 'steps between mask updates, >= 1; default 100';
 const SPARSITY_CURE = 'sparsity is the share of zeros: 0.95 is 95 %';
 
@@ -113,7 +115,7 @@ const learningRateSchedule = kinds("factor of the optimizer's learning rate by s
 const sparsity = (about: string) => real(about, { min: 0, below: 1 }, SPARSITY_CURE);
 const scheduleEnds = {
   beginStep: position(BEGIN).default('30%'),
-  endStep: position(END).default('75%'),
+  endStep: position(END).default(END_DEFAULT),
   frequency: whole(FREQUENCY, { min: 1 }).default(100),
 };
 const schedule = kinds(
