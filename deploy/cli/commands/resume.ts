@@ -24,6 +24,10 @@ export const command = defineCommand({
       min: 0,
       description: 'continue from the newest checkpoint of this step or an earlier one; what came later is left behind',
     },
+    again: {
+      type: 'boolean',
+      description: 'let a finished run go back to an earlier checkpoint; what it did after that is thrown away',
+    },
     ...startOptions,
   },
   examples: [
@@ -34,11 +38,12 @@ export const command = defineCommand({
     },
   ],
   handler: async ({ arguments: { run }, options, output, signal, json }) => {
-    const { set, servers, workers, step, runsDir: runsDirectory, on } = options;
+    const { set, servers, workers, step, again, runsDir: runsDirectory, on } = options;
     const ready = await prepareResume({
       run,
       set,
       runsDirectory,
+      again,
       on,
       ...(servers === undefined ? {} : { servers }),
       ...(workers === undefined ? {} : { workers }),
