@@ -227,7 +227,7 @@ export const loss = (tf, labels, outputs) => tf.mean(tf.sqrt(tf.relu(tf.mul(outp
 });
 
 it('resuming or evaluating with another model shows what differs and changes nothing', function () {
-  this.timeout(60_000);
+  this.timeout(120_000);
   return withFolder(async (folder) => {
     const model = join(folder, 'model.ts');
     const write = (units: number, last: string, activation = 'relu', loss = ''): Promise<void> =>
