@@ -242,7 +242,10 @@ class WorkerRole {
         });
       } catch (reason) {
         if (signal.aborted || !mayHold(reason)) throw reason;
-        this.#log?.warn({ step: this.#clock }, `${WhittleError.from(reason).rawMessage}; looking for the servers again`);
+        this.#log?.warn(
+          { step: this.#clock },
+          `${WhittleError.from(reason).rawMessage}; looking for the servers again`,
+        );
       } finally {
         await links.close();
       }
@@ -289,8 +292,5 @@ class WorkerRole {
 
 /** Whether new links to the servers may succeed where these did not. */
 function mayHold(reason: unknown): boolean {
-  return (
-    reason instanceof WhittleError &&
-    (reason.code === 'STALE_GENERATION' || reason.code === 'ROLE_LOST')
-  );
+  return reason instanceof WhittleError && (reason.code === 'STALE_GENERATION' || reason.code === 'ROLE_LOST');
 }

@@ -1,5 +1,5 @@
 import type { PulledWeights } from './server-links.ts';
-import { idle, news, refuseNonFinite, type TrainingLoopOptions } from './training-loop.ts';
+import { idle, news, refuseNonFinite, type TrainingLoopOptions } from './loop-waits.ts';
 
 /**
  * Trains where steps overlap. ssp: a step of clock c is computed on weights of clock c - staleness or later (Ho et

@@ -1,6 +1,6 @@
 import { basename } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { requireSameModel } from '../../shared/checkpoint/compatibility.ts';
+import { changedBehaviour, requireSameModel } from '../../shared/checkpoint/compatibility.ts';
 import { writeDurably } from '../../shared/checkpoint/durable.ts';
 import type { Manifest } from '../../shared/checkpoint/manifest.ts';
 import { CheckpointStore } from '../../shared/checkpoint/store.ts';
@@ -34,6 +34,8 @@ export interface ResumeOptions {
   readonly workers?: number;
   /** Continue from the newest checkpoint of this step or an earlier one. Default: the newest of all. */
   readonly step?: number;
+  /** Let a finished run go back to a checkpoint before its end, which throws away what it did after it. Default false. */
+  readonly again?: boolean;
   readonly on?: string | Launcher;
   readonly launcherOptions?: LauncherOptions;
   readonly maxRestarts?: number;
@@ -52,7 +54,8 @@ export type PreparedResume =
 
 /**
  * Finds what to continue from and checks that the run file, as overridden, still fits it. Nothing is written.
- * Errors: RUN_UNKNOWN, RUN_LOCKED, CHECKPOINT, and those of `launch`.
+ * Errors: RUN_UNKNOWN, RUN_LOCKED, CHECKPOINT (also where a finished run's last checkpoint is damaged), USAGE (a
+ * finished run is to go back without `again`), and those of `launch`.
  */
 export async function prepareResume(options: ResumeOptions): Promise<PreparedResume> {
   const directory = await RunDirectory.resolve(options.runsDirectory ?? DEFAULT_RUNS, options.run);
@@ -67,17 +70,19 @@ export async function prepareResume(options: ResumeOptions): Promise<PreparedRes
     ];
     const runFile = loadWithWorkers(directory.runFile, set, options.workers);
     const result = await directory.readResult();
-    if (
-      result?.state === 'SUCCEEDED' &&
-      options.step === undefined &&
-      (runFile.document.training.steps ?? 0) <= result.step
-    ) {
-      return { finished: result };
-    }
+    const finished = result?.state === 'SUCCEEDED' ? result : null;
     const warnings: string[] = [];
     const from = await findCheckpoint(directory, options.step, (message) => warnings.push(message));
+    if (finished !== null) {
+      const asksForMore = (runFile.document.training.steps ?? 0) > finished.step;
+      const goesBack = from.manifest.clock < finished.step;
+      if (goesBack && options.again !== true) throw wouldGoBack(finished, from.manifest.clock, options.step, warnings);
+      if (!goesBack && !asksForMore) return { finished };
+    }
     const job = await describeJob(runFile);
     requireSameModel(from.manifest.model, job.description, from.folder);
+    const changed = changedBehaviour(from.manifest.model, job.description, basename(from.folder));
+    if (changed !== null) warnings.push(changed);
     const { config } = job;
     if (config.training.steps < from.manifest.clock) {
       throw new WhittleError(
@@ -114,6 +119,33 @@ function loadWithWorkers(path: string, set: readonly string[], workers: number |
   const [min = 0, max = min] = String(runFile.document.cluster.workers).split(':').map(Number);
   if (workers === undefined || (workers >= min && workers <= max)) return runFile;
   return loadRunFile(path, { set: [...set, `cluster.workers=${workers}`] });
+}
+
+/** A finished run does not go back by itself: neither by a number typed, nor because its last checkpoint is damaged. */
+function wouldGoBack(
+  finished: RunResult,
+  clock: number,
+  step: number | undefined,
+  warnings: readonly string[],
+): WhittleError {
+  const { runId, runDirectory } = finished;
+  const redone = `steps ${clock + 1} to ${finished.step} would be computed again`;
+  const data = { runId, step: finished.step, from: clock };
+  if (step !== undefined) {
+    return new WhittleError(
+      'USAGE',
+      `run ${runId} is finished: going back to step ${clock} throws away its result, and ${redone}; add --again to do that`,
+      { data },
+    );
+  }
+  const said = warnings.length === 0 ? '' : `\n  ${warnings.join('\n  ')}`;
+  return new WhittleError(
+    'CHECKPOINT',
+    `run ${runId} is finished at step ${finished.step}, but its last checkpoint is damaged or gone: the newest usable ` +
+      `one is of step ${clock}.${said}\nPut the files back, or let it go on from there with ` +
+      `\`${commandLine('resume', runDirectory, '--again')}\`: ${redone}`,
+    { data },
+  );
 }
 
 async function findCheckpoint(

@@ -170,7 +170,7 @@ export class Supervision {
         return false;
       }
       const count = ++this.#restarts;
-      this.#report(post, how, true);
+      void this.#report(post, how, true);
       await this.#sleep(Math.min(LONGEST_BACKOFF, deadlines.backoff * 2 ** post.restarts++));
       if (this.#isAbandoned(post, exit)) return false;
       try {

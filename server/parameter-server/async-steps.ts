@@ -1,4 +1,4 @@
-import type { Push } from './shard.ts';
+import type { Push } from './push.ts';
 
 interface OpenStep {
   readonly slices: Set<number>;

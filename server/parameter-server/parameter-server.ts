@@ -258,7 +258,10 @@ export class ParameterServerRole {
     const report = (message: Parameters<MemberSession['report']>[0]): void =>
       void this.#options.session().report(message);
     /** Hands on what the thread says of the generation in force. */
-    const on = <T extends object>(event: string, handle: (payload: T & { readonly generation: number }) => void): void =>
+    const on = <T extends object>(
+      event: string,
+      handle: (payload: T & { readonly generation: number }) => void,
+    ): void =>
       thread.on<T & { readonly generation: number }>(event, (payload) => {
         if (payload.generation === this.#generation) handle(payload);
       });

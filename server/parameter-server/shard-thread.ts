@@ -10,7 +10,8 @@ import type { DyadicNode } from '../../shared/layout/dyadic.ts';
 import { ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { emitFromThread, serveThread } from '../../shared/rpc/thread-calls.ts';
 import type { HistogramQuery, Selection } from '../../shared/sparsity/selection.ts';
-import { Shard, type Push } from './shard.ts';
+import type { Push } from './push.ts';
+import { Shard } from './shard.ts';
 
 /** Runs one shard away from the rpc thread, so that reducing, applying and hashing never delay a heartbeat. */
 const port = parentPort;

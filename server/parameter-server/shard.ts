@@ -11,21 +11,8 @@ import { LocalSelection, type HistogramQuery, type Selection } from '../../share
 import { learningRateAt } from './optimizers/learning-rate.ts';
 import { createOptimizer, type Optimizer } from './optimizers/optimizer.ts';
 import { AsyncSteps } from './async-steps.ts';
+import type { Push } from './push.ts';
 import { decaySegments, type DecaySegment } from './decay-segments.ts';
-
-/** One slice's gradient as it arrived: packed values, then (on the state's holder) non-trainable deltas. */
-export interface Push {
-  readonly step: number;
-  readonly slice: number;
-  readonly sender: number;
-  readonly maskEpoch: number;
-  readonly loss: number;
-  readonly examples: number;
-  /** Decoded packed gradient over the stored set of the shard. */
-  readonly gradient: Float32Array;
-  /** Change of the non-trainable state by this slice; empty where the shard holds none. */
-  readonly stateDelta: Float32Array;
-}
 
 /** Masks kept for late pushes; older ones are answered NEED_MASK. */
 const KEPT_MASKS = 8;

@@ -36,7 +36,8 @@ export function adoptionOf(
     const kept = servers.map(({ kept }) => kept.commits.find(({ maskEpoch }) => maskEpoch === epoch));
     const text = kept.find((each) => each !== undefined)?.record ?? '';
     const record = JSON.parse(text) as CommitRecord;
-    if (kept.every((each) => each !== undefined)) commits.push({ record, survivors: kept.map((each) => each.survivors) });
+    if (kept.every((each) => each !== undefined))
+      commits.push({ record, survivors: kept.map((each) => each.survivors) });
     // Servers keep a few commits; only the newest can be missing because it never arrived.
     else if (epoch === epochs.at(-1)) unfinished = record;
   }

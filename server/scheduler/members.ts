@@ -193,8 +193,7 @@ export class Members {
     const before = this.#members.get(keyOf({ role: register.role, rank }));
     const same = before?.pid === register.pid && before.host === register.host;
     if (before && !same) {
-      if (!before.suspected)
-        return refuse(status.ALREADY_EXISTS, `${register.role}[${rank}] is registered already`);
+      if (!before.suspected) return refuse(status.ALREADY_EXISTS, `${register.role}[${rank}] is registered already`);
       this.#lost(before, before.suspected.detail);
     }
     // The same process came back: what it takes part in goes on.

@@ -115,7 +115,8 @@ export class RunProgress {
     Object.assign(this.#bytes, totals.bytes);
     if (evaluatedAt !== null) this.#evaluation = { clock: evaluatedAt, accuracy: testAccuracy, loss: testLoss ?? NaN };
     // Written down since then.
-    for (const record of records) if (record.step > before.step && before.generation === generation) this.#count(record);
+    for (const record of records)
+      if (record.step > before.step && before.generation === generation) this.#count(record);
     this.#recovers('the scheduler was lost', null);
   }
 
@@ -345,8 +346,7 @@ export class RunProgress {
 
   #count(record: StepMetrics): void {
     this.#stepsComputed += 1;
-    for (const worker of record.workers)
-      this.#slicesByWorker.set(worker, (this.#slicesByWorker.get(worker) ?? 0) + 1);
+    for (const worker of record.workers) this.#slicesByWorker.set(worker, (this.#slicesByWorker.get(worker) ?? 0) + 1);
     this.#bytes.pushed += record.bytesPushed;
     this.#bytes.pulled += record.bytesPulled;
   }

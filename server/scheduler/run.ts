@@ -249,7 +249,11 @@ export class Run implements MemberListener {
     await retry(
       (deadlineMilliseconds) =>
         configureServers(this.#servers, { ...options, deadlineMilliseconds, signal: this.#abort.signal }),
-      { deadlineMilliseconds: DEADLINES.configure, what: 'all servers to take their shards', signal: this.#abort.signal },
+      {
+        deadlineMilliseconds: DEADLINES.configure,
+        what: 'all servers to take their shards',
+        signal: this.#abort.signal,
+      },
     );
     if (!restored) this.#sendInitial();
     await this.#wait(this.#serversReady, DEADLINES.initial, () => 'all servers to have their initial values');
@@ -356,7 +360,11 @@ export class Run implements MemberListener {
     if (!this.#training) return;
     const others = this.#desk.workers;
     const consequence =
-      others === 0 ? 'training waits for a worker' : handedOver ? `its slices move to ${others} others` : 'it had no slices';
+      others === 0
+        ? 'training waits for a worker'
+        : handedOver
+          ? `its slices move to ${others} others`
+          : 'it had no slices';
     this.#options.log.warn({ worker: rank }, `worker[${rank}] ${how}; ${consequence}`);
     this.#progress.say(others === 0 ? 'waiting for a worker' : 'training');
     this.#evaluations.lost(rank);

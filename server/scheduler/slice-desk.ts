@@ -47,7 +47,10 @@ export class SliceDesk {
   }
 
   /** What a worker is told. */
-  messageFor(rank: number, fromStep: number): {
+  messageFor(
+    rank: number,
+    fromStep: number,
+  ): {
     version: number;
     slices: number[];
     backups: number[];

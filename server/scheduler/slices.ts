@@ -1,19 +1,5 @@
-/** Which slices each worker computes: contiguous blocks in rank order, sizes differing by at most one. */
-export function assignSlices(slices: number, workers: readonly number[]): Map<number, readonly number[]> {
-  const assignment = new Map<number, readonly number[]>();
-  workers.forEach((worker, i) => {
-    const from = Math.floor((i * slices) / workers.length);
-    const to = Math.floor(((i + 1) * slices) / workers.length);
-    assignment.set(
-      worker,
-      Array.from({ length: to - from }, (_, k) => from + k),
-    );
-  });
-  return assignment;
-}
-
 /**
- * The assignment after members came or went: who stays keeps its slices as far as an even share allows, so that little
+ * Which slices each worker computes, after members came or went: who stays keeps its slices as far as an even share allows, so that little
  * is computed twice. The slices of those who left go to the workers with the fewest; one with too many gives its last
  * ones to a newcomer. Which worker computes a slice changes no bit of the run.
  */

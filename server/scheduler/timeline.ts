@@ -165,9 +165,7 @@ export class Timeline {
   async #next(restored: Manifest | null): Promise<void> {
     const { coordinator, directory } = this.#options;
     this.#generation = await coordinator.takeGeneration(
-      restored
-        ? { clock: restored.clock, checkpoint: checkpointName(restored.clock, restored.generation) }
-        : null,
+      restored ? { clock: restored.clock, checkpoint: checkpointName(restored.clock, restored.generation) } : null,
     );
     await directory.metrics.truncate(restored?.clock ?? 0);
   }
@@ -208,7 +206,8 @@ export class Timeline {
       { pointer: latest?.folder ?? null, lineage: await coordinator.lineage() },
       (message) => log.warn(message),
     );
-    if (found) log.info({ step: found.manifest.clock, checkpoint: basename(found.folder) }, 'going on from a checkpoint');
+    if (found)
+      log.info({ step: found.manifest.clock, checkpoint: basename(found.folder) }, 'going on from a checkpoint');
     return found?.manifest ?? null;
   }
 }

@@ -1,5 +1,6 @@
 import { WhittleError } from '../errors.ts';
 import type { ModelDescription } from '../layout/model-description.ts';
+import { diffTopologies } from './topology-diff.ts';
 
 /**
  * How the tensors of two models differ, one line each: missing, added, changed in shape or place. Empty: a
@@ -13,13 +14,37 @@ export function diffModels(old: ModelDescription, now: ModelDescription): string
 export function requireSameModel(old: ModelDescription, now: ModelDescription, checkpoint: string): void {
   const differences = diffModels(old, now);
   if (differences.length === 0) return;
-  const shown = differences.slice(0, 20);
-  if (shown.length < differences.length) shown.push(`... and ${differences.length - shown.length} more`);
   throw new WhittleError(
     'CHECKPOINT',
-    `${checkpoint} was written by another model:\n  ${shown.join('\n  ')}\nUse the model it was written with, or launch a new run.`,
+    `${checkpoint} was written by another model:\n  ${abridged(differences).join('\n  ')}\nUse the model it was written with, or launch a new run.`,
     { data: { checkpoint, differences } },
   );
+}
+
+/**
+ * A warning where the tensors of two models are the same and what they compute is not: another activation, another
+ * loss. Null where they agree, as far as a checkpoint tells.
+ */
+export function changedBehaviour(old: ModelDescription, now: ModelDescription, checkpoint: string): string | null {
+  const changes = diffTopologies(old.topology, now.topology);
+  if (old.loss !== undefined && now.loss !== undefined && old.loss !== now.loss) {
+    const isCode = [old.loss, now.loss].every((loss) => loss.startsWith(USER_LOSS));
+    changes.push(
+      isCode ? 'the code of the function `loss` changed' : `the loss was ${shown(old.loss)}, is ${shown(now.loss)}`,
+    );
+  }
+  if (changes.length === 0) return null;
+  return (
+    `the model changed since ${checkpoint} was written, and its weights still fit, so nothing stops it:\n  ` +
+    `${abridged(changes).join('\n  ')}\nUndo the change unless it is meant: these weights were trained for another model.`
+  );
+}
+
+/** How a description names a loss of the user's: this and a hash of its code. */
+export const USER_LOSS = 'code ';
+
+function shown(loss: string): string {
+  return loss.startsWith(USER_LOSS) ? "the module's own" : loss;
 }
 
 interface Named {
@@ -45,6 +70,10 @@ function diffTensors(kind: string, old: readonly Named[], now: readonly Named[])
       lines.push(`order changed: ${kind} ${moved} was ${old[moved]!.name}, is ${now[moved]?.name ?? 'none'}`);
   }
   return lines;
+}
+
+function abridged(lines: readonly string[]): string[] {
+  return lines.length <= 20 ? [...lines] : [...lines.slice(0, 20), `... and ${lines.length - 20} more`];
 }
 
 function show(shape: readonly number[]): string {

@@ -214,13 +214,14 @@ export const runFileSchema = mapping('A Whittle run file', {
     }).optional(),
   }).prefault({}),
   consistency: mapping('how far workers may drift apart', {
-    mode: choice('bsp: steps in lockstep, exact digests; ssp: workers at most `staleness` clocks apart; asp: no bound; default bsp', [
-      'bsp',
-      'ssp',
-      'asp',
-    ]).default('bsp'),
+    mode: choice(
+      'bsp: steps in lockstep, exact digests; ssp: workers at most `staleness` clocks apart; asp: no bound; default bsp',
+      ['bsp', 'ssp', 'asp'],
+    ).default('bsp'),
     staleness: whole('clocks a worker may lag, for ssp; default 0').default(0),
-    backupWorkers: whole('idle workers that recompute the slowest slices, for bsp; default 0', { max: 1024 }).default(0),
+    backupWorkers: whole('idle workers that recompute the slowest slices, for bsp; default 0', { max: 1024 }).default(
+      0,
+    ),
   }).prefault({}),
   training: mapping('steps and optimizer; give steps or epochs', {
     steps: whole('optimizer steps, >= 1', { min: 1 }).optional(),
@@ -270,7 +271,10 @@ function workers() {
     return min !== '' && Number(min) >= 1 && Number(min) <= Number(max) && Number(max) <= 1024;
   };
   const range = z.string({ error }).refine(isRange, { error });
-  return z.union([z.int({ error }).min(1, { error }).max(1024, { error }), range], { error }).describe(about).default(1);
+  return z
+    .union([z.int({ error }).min(1, { error }).max(1024, { error }), range], { error })
+    .describe(about)
+    .default(1);
 }
 
 /** The least and most workers of a run. */

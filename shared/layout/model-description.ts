@@ -12,6 +12,8 @@ export interface ModelDescription {
     readonly className: string;
     readonly outputShape: readonly (number | null)[];
   }[];
+  /** What is minimised, in words or as a hash of the user's code; only to be compared. Absent in older checkpoints. */
+  readonly loss?: string;
   readonly trainExamples: number;
   /** 0 where the data has no test part. */
   readonly testExamples: number;

@@ -43,7 +43,7 @@ describe('recovery', function () {
     assert.deepEqual(digestsOf(result), undisturbed);
     const [recovery] = result.recoveries;
     assert.ok(recovery, 'no recovery is told');
-    assert.equal(recovery.resumedFrom, EVERY * Math.floor((recovery.step as number) / EVERY));
+    assert.equal(recovery.resumedFrom, EVERY * Math.floor(recovery.step / EVERY));
     assert.equal(result.stepsComputed, STEPS + recovery.step - (recovery.resumedFrom ?? 0));
     assert.equal(result.resumedFrom, null, 'the run itself was launched, not resumed');
   });

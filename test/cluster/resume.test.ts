@@ -186,7 +186,7 @@ describe(`resume (WHITTLE_SEED=${SEED})`, function () {
   it('goes back to an earlier step, and then continues from there', async () => {
     const copy = await copyOf(never.result.runDirectory, folder, 'earlier');
     // So near the end that moving averages that were not restored would still show.
-    await assertContinued(await finish(['resume', copy, '--step', '619']), 600, never);
+    await assertContinued(await finish(['resume', copy, '--step', '619', '--again']), 600, never);
     // What the rollback left behind is no part of the run any more.
     assert.deepEqual((await latestCheckpoint(copy)).generation, 2);
   });

@@ -13,7 +13,7 @@ const CONTRACT = `a data module looks like this:
     },
   };
   export const test = { ... };           // optional
-  export const classes = 10;             // optional, for the built-in models`;
+  export const classes = 10;             // needed by the built-in models; labels are checked against it`;
 
 export async function loadDataModule(path: string): Promise<Dataset> {
   const module = await importUserModule(path, 'DATA');

@@ -35,7 +35,7 @@ export function disposeVariables({ names }: ModelVariables): void {
 
 export function describeModel(
   model: LayersModel,
-  facts: { readonly trainExamples: number; readonly testExamples: number; readonly notes: readonly string[] },
+  facts: Pick<ModelDescription, 'trainExamples' | 'testExamples' | 'notes' | 'loss'>,
   variables: ModelVariables = variablesOf(model),
 ): ModelDescription {
   const owners = ownersOf(model);

@@ -34,17 +34,20 @@ const CONTRACT = `a model module looks like this:
   }
   export function loss(tf, labels, outputs) { ... }   // optional; default: mean softmax cross-entropy on logits`;
 
+export interface ShapeOfData {
+  readonly inputShape: readonly number[];
+  readonly classes: number | null;
+  readonly labels: 'classes' | 'values';
+  /** What the user calls the data. */
+  readonly data: string;
+}
+
 /**
  * @param source a built-in's name or an absolute path
- * @param shape of the data; `classes` is null where the labels are not class ids
- * @throws MODEL, with the cure
+ * @param shape of the data; `classes` is null where the labels are not class ids, or the data does not say how many
+ * @throws MODEL, or DATA where a built-in model needs more of the data; with the cure
  */
-export async function loadModel(
-  tf: Tf,
-  source: string,
-  seed: number,
-  shape: { readonly inputShape: readonly number[]; readonly classes: number | null },
-): Promise<LoadedModel> {
+export async function loadModel(tf: Tf, source: string, seed: number, shape: ShapeOfData): Promise<LoadedModel> {
   const loaded = isAbsolute(source) ? await fromModule(tf, source, seed) : await fromRegistry(tf, source, seed, shape);
   return { ...loaded, notes: [...loaded.notes, ...unseedLayers(loaded.model)] };
 }
@@ -53,7 +56,7 @@ async function fromRegistry(
   tf: Tf,
   name: string,
   seed: number,
-  { inputShape, classes }: { readonly inputShape: readonly number[]; readonly classes: number | null },
+  { inputShape, classes, labels, data }: ShapeOfData,
 ): Promise<LoadedModel> {
   const build = BUILT_IN_MODELS[name];
   if (build === undefined) {
@@ -63,10 +66,18 @@ async function fromRegistry(
     });
   }
   if (classes === null) {
+    if (labels === 'values') {
+      throw new WhittleError(
+        'MODEL',
+        `model ${name} classifies, but the labels of ${data} are not class ids: use a model module with a loss of its ` +
+          'own, or data whose labels are whole numbers of shape [n]',
+      );
+    }
     throw new WhittleError(
-      'MODEL',
-      `model ${name} classifies, but the data's labels are not class ids: use a model module with a loss of its own, ` +
-        'or data whose labels are whole numbers of shape [n]',
+      'DATA',
+      `model ${name} needs the number of classes, and ${data} does not export it: add ` +
+        '`export const classes = 10;` to the data module, with the largest label + 1 for 10',
+      { data: { model: name, source: data } },
     );
   }
   const shape: DataShape = { inputShape, classes };

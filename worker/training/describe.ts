@@ -5,6 +5,7 @@ import type { RunConfig } from '../../shared/config/types.ts';
 import type { ModelDescription } from '../../shared/layout/model-description.ts';
 import { resolveBackend } from '../backend/backend.ts';
 import { disposeVariables } from '../model/describe-model.ts';
+import { checkExamples } from './check-examples.ts';
 import { prepareJob } from './job.ts';
 
 export interface DescribedJob {
@@ -15,7 +16,7 @@ export interface DescribedJob {
 }
 
 /**
- * Loads the data and builds the model in this process; leaves no tensor behind.
+ * Loads the data, builds the model and tries some examples in this process; leaves no tensor behind.
  * @throws RUN_FILE, MODEL, DATA or UNSUPPORTED
  */
 export async function describeJob(runFile: RunFile): Promise<DescribedJob> {
@@ -23,7 +24,11 @@ export async function describeJob(runFile: RunFile): Promise<DescribedJob> {
   const { source } = runFile.data;
   const job = await prepareJob({ backend, source, model: runFile.model, seed: runFile.seed });
   const { description } = job;
-  disposeVariables(job.variables);
+  try {
+    await checkExamples(job, { batchSize: runFile.data.batchSize, seed: runFile.seed });
+  } finally {
+    disposeVariables(job.variables);
+  }
   const { parameters, trainExamples, testExamples } = description;
   const facts = {
     trainExamples,

@@ -41,7 +41,7 @@ export async function prepareJob(options: {
   const { tf } = backend;
   const data = await loadData(options.source);
   const { inputShape, classes } = data;
-  const needed = { inputShape: isShape(inputShape) ? inputShape : [], classes, labels: data.labels };
+  const needed = { inputShape: isShape(inputShape) ? inputShape : [], classes, labels: data.labels, data: data.source };
   const loaded = await loadModel(tf, options.model, options.seed, needed);
   const variables = variablesOf(loaded.model);
   try {
@@ -67,7 +67,11 @@ function check(
   const objective = createObjective(tf, loaded, data, feeds.outputNames);
   const notes = [...loaded.notes, ...supported, ...objective.notes];
   const counts = { trainExamples: data.train.size, testExamples: data.test?.size ?? 0 };
-  return { feeds, objective, description: describeModel(model, { ...counts, notes }, variables) };
+  return {
+    feeds,
+    objective,
+    description: describeModel(model, { ...counts, notes, loss: objective.identity }, variables),
+  };
 }
 
 function isShape(shape: Dataset['inputShape']): shape is readonly number[] {

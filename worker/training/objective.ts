@@ -1,6 +1,8 @@
 /** What is minimised: the user's loss, or mean softmax cross-entropy, and how right answers are counted. */
+import { createHash } from 'node:crypto';
 import type { Scalar, Tensor } from '@tensorflow/tfjs-core';
 import type { LayersModel } from '@tensorflow/tfjs-layers';
+import { USER_LOSS } from '../../shared/checkpoint/compatibility.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import type { Tf } from '../backend/tf.ts';
 import type { Dataset } from '../data/dataset.ts';
@@ -15,13 +17,15 @@ export interface Objective {
   penalty(): Scalar | null;
   /** Examples whose largest output is at their class; null where the labels are not classes. */
   correct(labels: TensorOrRecord, outputs: readonly Tensor[]): number | null;
+  /** See ModelDescription. */
+  readonly identity: string;
   readonly notes: readonly string[];
 }
 
 export function createObjective(tf: Tf, loaded: LoadedModel, data: Dataset, outputNames: readonly string[]): Objective {
   const { model, source } = loaded;
   const regularizers = leavesOf(model).flatMap((leaf) => unwrap(leaf).flatMap((layer) => layer._losses ?? []));
-  const isProbability = endsInSoftmax(model);
+  const isProbability = lastActivation(model) === 'softmax';
   if (loaded.loss === null) assertClassifies(model, source, data);
   const userLoss = (labels: TensorOrRecord, outputs: readonly Tensor[]): Scalar => {
     const named =
@@ -38,14 +42,29 @@ export function createObjective(tf: Tf, loaded: LoadedModel, data: Dataset, outp
     penalty: () =>
       regularizers.length === 0 ? null : regularizers.map((loss) => loss()).reduce((sum, each) => tf.add(sum, each)),
     correct: (labels, outputs) => countCorrect(labels, outputs),
-    notes:
-      isProbability && loaded.loss === null
-        ? [
-            'the model ends in softmax: the loss is cross-entropy on its probabilities; without the softmax it would be ' +
-              'softmax cross-entropy on logits, which is more exact',
-          ]
-        : [],
+    identity:
+      loaded.loss === null
+        ? isProbability
+          ? 'cross-entropy on probabilities'
+          : 'softmax cross-entropy on logits'
+        : USER_LOSS + createHash('sha256').update(String(loaded.loss)).digest('hex'),
+    notes: loaded.loss === null ? notesOn(lastActivation(model)) : [],
   };
+}
+
+/** What the default loss makes of the last layer's activation. */
+function notesOn(activation: string): string[] {
+  if (activation === 'softmax') {
+    return [
+      'the model ends in softmax: the loss is cross-entropy on its probabilities; without the softmax it would be ' +
+        'softmax cross-entropy on logits, which is more exact',
+    ];
+  }
+  if (activation === 'linear') return [];
+  return [
+    `the model ends in ${activation}, whose outputs the default loss takes as logits: leave the last layer without an ` +
+      'activation, or export a `loss`',
+  ];
 }
 
 /** @throws MODEL or DATA where the default loss cannot be had. */
@@ -73,10 +92,14 @@ function assertClassifies(model: LayersModel, source: string, data: Dataset): vo
   }
 }
 
-function endsInSoftmax(model: LayersModel): boolean {
+/** By name; `linear` where the last layer has none. */
+function lastActivation(model: LayersModel): string {
   let layer = viewOf(model.outputs[0]?.sourceLayer as never);
   while (isContainer(layer) && layer.outputs?.[0] !== undefined) layer = layer.outputs[0].sourceLayer;
-  return layer.getClassName() === 'Softmax' || layer.activation?.getClassName?.() === 'softmax';
+  const className = layer.getClassName();
+  if (className === 'Softmax') return 'softmax';
+  if (/^(\w*ReLU|ELU)$/.test(className)) return className;
+  return layer.activation?.getClassName?.() ?? 'linear';
 }
 
 /** Class ids [n] as one-hot rows [n, classes]; distributions [n, classes] as they are. */

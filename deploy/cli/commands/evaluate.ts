@@ -1,3 +1,5 @@
+import { basename } from 'node:path';
+import { changedBehaviour, requireSameModel } from '../../../shared/checkpoint/compatibility.ts';
 import { readRange } from '../../../shared/checkpoint/reshard.ts';
 import { WhittleError } from '../../../shared/errors.ts';
 import { compact } from '../../../shared/sparsity/mask-rule.ts';
@@ -40,7 +42,7 @@ export const command = defineCommand({
       note: (message) => output.note(message),
     });
     const { manifest, folder } = found;
-    const result = await evaluateCheckpoint(found);
+    const result = await evaluateCheckpoint(found, (message) => output.warn(message));
     const { testAccuracy, testLoss, examples } = result;
     output.result(
       { checkpoint: folder, runId: manifest.runId, step: manifest.clock, sparsity: manifest.sparsity, ...result },
@@ -58,10 +60,16 @@ export const command = defineCommand({
   },
 });
 
-/** Errors: DATA where there is no test set, and what building the model gives. */
-export async function evaluateCheckpoint({ folder, manifest }: FoundCheckpoint): Promise<EvaluationResult> {
+/** Errors: DATA where there is no test set, CHECKPOINT where the model has other tensors now, what building it gives. */
+async function evaluateCheckpoint(
+  { folder, manifest }: FoundCheckpoint,
+  warn: (message: string) => void,
+): Promise<EvaluationResult> {
   const engine = await Engine.create({ config: manifest.config });
   try {
+    requireSameModel(manifest.model, engine.description, folder);
+    const changed = changedBehaviour(manifest.model, engine.description, basename(folder));
+    if (changed !== null) warn(changed);
     if (engine.numEvaluationChunks === 0) {
       throw new WhittleError(
         'DATA',

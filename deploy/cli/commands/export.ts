@@ -1,3 +1,4 @@
+import { commandLine } from '../../../shared/invocation.ts';
 import { resolve } from 'node:path';
 import { defineCommand } from '../command.ts';
 import { findCheckpoint } from '../find-run.ts';
@@ -53,10 +54,16 @@ export const command = defineCommand({
         ['exported', out],
         ['from', folder],
         ['sparsity', formatPercent(exported.sparsity)],
-        ...(exported.testAccuracy === null ? [] : [['test accuracy', formatPercent(exported.testAccuracy)] as const]),
+        ['test accuracy', describeAccuracy(exported.testAccuracy, folder, manifest.model.testExamples)],
         ...exported.files.map(({ file, bytes, sha256 }) => [file, `${formatBytes(bytes)}, sha256 ${sha256}`] as const),
         ['verified', 'read back, every weight equal to the checkpoint'],
       ]),
     );
   },
 });
+
+function describeAccuracy(accuracy: number | null, folder: string, testExamples: number): string {
+  if (accuracy !== null) return formatPercent(accuracy);
+  if (testExamples === 0) return 'none: the data has no test part';
+  return `not known: this checkpoint was not evaluated, or its labels are no classes; see \`${commandLine('evaluate', folder)}\``;
+}

@@ -30,6 +30,10 @@ export const command = defineCommand({
       min: 0,
       description: 'continue from the newest checkpoint of this step or an earlier one; what came later is left behind',
     },
+    again: {
+      type: 'boolean',
+      description: 'let a finished run go back to an earlier checkpoint; what it did after that is thrown away',
+    },
     ...startOptions,
     ...launcherOptions,
   },
@@ -49,11 +53,12 @@ export const command = defineCommand({
     } = context;
     // From here on Ctrl-C is ours: it must not end us while a run directory is half made.
     void context.signal;
-    const { set, servers, workers, step, runsDir: runsDirectory, on, maxRestarts, standbys } = options;
+    const { set, servers, workers, step, again, runsDir: runsDirectory, on, maxRestarts, standbys } = options;
     const ready = await prepareResume({
       run,
       set,
       runsDirectory,
+      again,
       on,
       launcherOptions: givenLauncherOptions(on, options),
       maxRestarts,

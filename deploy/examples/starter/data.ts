@@ -4,6 +4,8 @@
  */
 export const train = points(3000, 1);
 export const test = points(600, 2);
+/** Labels are 0 .. classes - 1. The built-in models need it to know how many outputs they have. */
+export const classes = 3;
 
 function points(size: number, seed: number) {
   const places = new Float32Array(2 * size);

@@ -29,6 +29,15 @@ describe('a model or data module that cannot be used', function () {
         ['[MODEL]', 'RangeError: too deep', /module\.ts:2/],
       ],
       ['exports nothing', 'model', 'const x = 1;', ['[MODEL]', 'exports nothing', 'module.ts']],
+      [
+        'has labels out of range',
+        'data',
+        `\nconst part = { size: 64, batch: (indices) => ({
+  inputs: { data: new Float32Array(20 * indices.length), shape: [indices.length, 20] },
+  labels: { data: indices.map((i) => i % 5), shape: [indices.length] } }) };
+export const train = part, classes = 4;`,
+        ['[DATA]', /label 4 of example 4 in the training data of .*module\.ts is out of range/],
+      ],
       ['exports no training data', 'data', 'export const test = 1;', ['[DATA]', 'train', 'module.ts']],
     ];
   for (const [what, key, code, messages] of cases) {

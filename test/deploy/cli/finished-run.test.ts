@@ -185,6 +185,60 @@ describe('a finished run', function () {
     }
   });
 
+  it('export: says when a checkpoint was never evaluated', async () => {
+    const argv = ['export', 'mine', '--runs-dir', runs, '--step', '45', '--format', 'safetensors'];
+    const { stdout } = await cli([...argv, '--out', join(folder, 'unevaluated')]);
+    assert.match(
+      stdout,
+      /^test accuracy +not known: this checkpoint was not evaluated, .* whittle evaluate .*step-.*40/m,
+    );
+    const known = await cli(['export', 'mine', '--runs-dir', runs, '--out', join(folder, 'evaluated')]);
+    assert.match(known.stdout, /^test accuracy +\d+\.\d\d %$/m);
+  });
+
+  it('resume: going back from its end needs --again', async () => {
+    const back = ['resume', 'mine', '--runs-dir', runs, '--step', '45', '--dry-run'];
+    const { exitCode, stderr } = await cli(back);
+    assert.equal(exitCode, 2, stderr);
+    assert.match(
+      stderr,
+      /\[USAGE\] run mine is finished: going back to step 40 .* steps 41 to 60 .*; add --again to do that/,
+    );
+    const again = await cli([...back, '--again', '--json']);
+    assert.equal(again.exitCode, 0, again.stderr);
+    assert.equal((JSON.parse(again.stdout) as { resumedFrom: number }).resumedFrom, 40);
+    // Nothing to go back to, nothing to throw away.
+    for (const harmless of [['--step', '60'], ['--again']])
+      assert.match(await read('resume', 'mine', ...harmless), /Run mine finished at step 60 of 60/);
+    const longer = await read('resume', 'mine', '--step', '60', '--set', 'training.steps=80', '--dry-run');
+    assert.match(longer, /continues from step 60/);
+  });
+
+  it('resume: says plainly that the last checkpoint is damaged, and goes back only with --again', async () => {
+    const checkpoints = join(result.runDirectory, 'checkpoints');
+    const names = (await readdir(checkpoints)).filter((name) => name.startsWith('step-')).sort();
+    const shard = join(checkpoints, names.at(-1) ?? '', 'shard-0.safetensors');
+    const whole = await readFile(shard);
+    await writeFile(shard, whole.subarray(0, whole.length - 1));
+    try {
+      for (const argv of [[], ['--set', 'training.steps=80']]) {
+        const { exitCode, stderr } = await cli(['resume', 'mine', '--runs-dir', runs, ...argv]);
+        assert.equal(exitCode, 1, stderr);
+        assert.match(
+          stderr,
+          /\[CHECKPOINT\] run mine is finished at step 60, but its last checkpoint is damaged .* step 40/,
+        );
+        assert.match(stderr, new RegExp(`${names.at(-1)} is skipped: .*truncated`));
+        assert.match(stderr, /whittle resume .*mine --again/);
+      }
+      const again = await cli(['resume', 'mine', '--runs-dir', runs, '--again', '--dry-run', '--json']);
+      assert.equal(again.exitCode, 0, again.stderr);
+      assert.equal((JSON.parse(again.stdout) as { resumedFrom: number }).resumedFrom, 40);
+    } finally {
+      await writeFile(shard, whole);
+    }
+  });
+
   it('launch refuses its id a second time, also when it only plans', async () => {
     const argv = ['launch', join(folder, 'run.yaml'), '--runs-dir', runs, '--run-id', 'mine'];
     for (const more of [[], ['--dry-run']]) {

@@ -11,7 +11,7 @@ async function parametersOf(
   inputShape: readonly number[],
   classes = 10,
 ): Promise<readonly ParameterSpec[]> {
-  const { model } = await loadModel(tf, name, 1, { inputShape, classes });
+  const { model } = await loadModel(tf, name, 1, { inputShape, classes, labels: 'classes', data: 'test' });
   return describeModel(model, { trainExamples: 1, testExamples: 0, notes: [] }).parameters;
 }
 
@@ -54,7 +54,12 @@ describe('built-in models', () => {
   });
 
   it("draws weights as PyTorch's default does: uniform in +-1/sqrt(fan in)", async () => {
-    const { model } = await loadModel(tf, 'lenet-300-100', 3, { inputShape: [784], classes: 10 });
+    const { model } = await loadModel(tf, 'lenet-300-100', 3, {
+      inputShape: [784],
+      classes: 10,
+      labels: 'classes',
+      data: 'test',
+    });
     model.trainableWeights.forEach((variable, k) => {
       const bound = 1 / Math.sqrt([784, 300, 100][k >> 1] as number);
       const values = variable.read().dataSync<'float32'>();

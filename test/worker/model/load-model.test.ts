@@ -8,16 +8,16 @@ import { loadModel } from '../../../worker/model/load-model.ts';
 import type { LoadedModel } from '../../../worker/model/load-model.ts';
 import { temporaryFolder } from '../../fixtures/user-module.ts';
 
-const SHAPE = { inputShape: [4], classes: 3 };
+const SHAPE = { inputShape: [4], classes: 3, labels: 'classes', data: 'data.ts' } as const;
 const load = (source: string, seed = 1): Promise<LoadedModel> => loadModel(tf, source, seed, SHAPE);
 
-async function failure(promise: Promise<unknown>): Promise<WhittleError> {
+async function failure(promise: Promise<unknown>, code = 'MODEL'): Promise<WhittleError> {
   const reason: unknown = await promise.then(
     () => assert.fail('it did not fail'),
     (each: unknown) => each,
   );
   assert.ok(reason instanceof WhittleError, String(reason));
-  assert.equal(reason.code, 'MODEL');
+  assert.equal(reason.code, code);
   return reason;
 }
 
@@ -144,7 +144,14 @@ describe('loadModel', () => {
   });
 
   it('refuses a built-in model where the labels are not classes', async () => {
-    const loaded = loadModel(tf, 'logistic-regression', 1, { inputShape: [4], classes: null });
-    assert.match((await failure(loaded)).message, /labels are not class ids/);
+    const loaded = loadModel(tf, 'logistic-regression', 1, { ...SHAPE, classes: null, labels: 'values' });
+    assert.match((await failure(loaded)).message, /the labels of data\.ts are not class ids/);
+  });
+
+  it('refuses a built-in model where the data does not say how many classes there are', async () => {
+    const loaded = loadModel(tf, 'logistic-regression', 1, { ...SHAPE, classes: null });
+    const { message } = await failure(loaded, 'DATA');
+    assert.match(message, /needs the number of classes, and data\.ts does not export it: add `export const classes/);
+    assert.doesNotMatch(message, /not class ids/);
   });
 });

@@ -5,7 +5,8 @@ import { WhittleError } from '../../../../shared/errors.ts';
 import type { DyadicNode } from '../../../../shared/layout/dyadic.ts';
 import { ParameterSpace } from '../../../../shared/layout/parameter-space.ts';
 import { planMaskUpdate } from '../../../../shared/sparsity/mask-update.ts';
-import { type Push, Shard, type ShardEvents } from '../../../../server/parameter-server/shard.ts';
+import type { Push } from '../../../../server/parameter-server/push.ts';
+import { Shard, type ShardEvents } from '../../../../server/parameter-server/shard.ts';
 import { engineConfig } from '../../../fixtures/config.ts';
 
 export const SPACE = ParameterSpace.of([
