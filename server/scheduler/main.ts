@@ -11,8 +11,7 @@ import type { Manifest } from '../../shared/checkpoint/manifest.ts';
 import { CheckpointStore } from '../../shared/checkpoint/store.ts';
 import { parseRunConfig } from '../../shared/config/effective.ts';
 import type { Coordinator } from '../../shared/coordination/coordinator.ts';
-import { EmbeddedCoordinator } from '../../shared/coordination/embedded.ts';
-import { acquireRunLock, type RunLock } from '../../shared/coordination/lock.ts';
+import { openCoordinator } from '../../shared/coordination/open.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import { Scheduler } from '../../shared/rpc/proto.ts';
 import { type RunningServer, service, startServer, unaryHandler } from '../../shared/rpc/server.ts';
@@ -54,8 +53,7 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
     return live;
   };
   let server: RunningServer | null = null;
-  let lock: RunLock | null = null;
-  let coordinator: EmbeddedCoordinator | null = null;
+  let coordinator: Coordinator | null = null;
   try {
     const config = parseRunConfig(await readFile(directory.runFile, 'utf8'), directory.runFile);
     server = await startServer({
@@ -77,8 +75,10 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
         }),
       ],
     });
-    lock = await acquireRunLock(options.runDirectory, { address: server.address });
-    coordinator = await EmbeddedCoordinator.open(options.runDirectory);
+    coordinator = await openCoordinator(config.coordination, options.runDirectory, {
+      onWaiting: (message) => log.warn(message),
+    });
+    const office = await coordinator.campaign({ address: server.address, signal: options.signal });
     const store = new CheckpointStore(options.runDirectory);
     const restored = options.resume ? await findCheckpoint(store, coordinator, options.resume.folder, log) : null;
     const generation = await coordinator.takeGeneration(
@@ -126,7 +126,7 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
     const heartbeat = setInterval(() => (changed = true), 2 * STATUS_MS);
     const interrupt = (): void => run.stop('interrupted');
     options.signal.addEventListener('abort', interrupt, { once: true });
-    lock.lost.addEventListener('abort', () => run.stop('another scheduler took over the run directory'), {
+    office.lost.addEventListener('abort', () => run.stop('another scheduler took over the run directory'), {
       once: true,
     });
     server.setServing(true);
@@ -155,10 +155,9 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
     throw error;
   } finally {
     await server?.stop(GRACE_MS);
-    await coordinator?.close();
-    // Before the lock is given back: then the file belongs to the next scheduler.
+    // Before the office is given back: then the file belongs to the next scheduler.
     await directory.metrics.flush().catch((reason: unknown) => log.warn({ error: reason }, 'step records not written'));
-    await lock?.release();
+    await coordinator?.close();
     await log.close();
   }
 }

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { EmbeddedCoordinator, JOURNAL_FILE } from '../../../shared/coordination/embedded.ts';
+import { EmbeddedCoordinator } from '../../../shared/coordination/embedded.ts';
+import { JOURNAL_FILE } from '../../../shared/coordination/journal.ts';
 import { describeCoordinator } from './conformance.ts';
 
 const folders: string[] = [];
