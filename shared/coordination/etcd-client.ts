@@ -228,8 +228,13 @@ export class EtcdClient {
           // Cancelled: the revision is not kept any more, so there may have been changes.
           if (events.length > 0 || canceled) end.abort();
         });
-        if (end.signal.aborted) return stream.cancel();
-        end.signal.addEventListener('abort', () => stream.cancel());
+        const stop = (): void => {
+          // Ended first: the pool takes a cancelled stream that is still writable for a failure of its host.
+          stream.end();
+          stream.cancel();
+        };
+        if (end.signal.aborted) return stop();
+        end.signal.addEventListener('abort', stop);
         const start_revision = String(BigInt(revision) + 1n);
         stream.write({ create_request: { key: this.#key(key), start_revision } });
       },

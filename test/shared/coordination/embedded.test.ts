@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { EmbeddedCoordinator } from '../../../shared/coordination/embedded.ts';
 import { JOURNAL_FILE } from '../../../shared/coordination/journal.ts';
+import { LOCK_FILE } from '../../../shared/coordination/lock.ts';
 import { describeCoordinator } from './conformance.ts';
 
 const folders: string[] = [];
@@ -19,8 +20,14 @@ describe('embedded coordinator', () => {
   });
 
   describeCoordinator('embedded', () => {
-    const run = newRun();
-    return Promise.resolve(() => EmbeddedCoordinator.open(run));
+    const runDirectory = newRun();
+    const lock = join(runDirectory, LOCK_FILE);
+    return Promise.resolve({
+      config: 'embedded' as const,
+      runDirectory,
+      takeOfficeAway: async () =>
+        writeFileSync(lock, readFileSync(lock, 'utf8').replace(/"token":"\w+"/, `"token":"${'f'.repeat(16)}"`)),
+    });
   });
 
   describe('its journal', () => {
