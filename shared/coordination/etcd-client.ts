@@ -256,7 +256,8 @@ export class EtcdClient {
     if (this.closing.aborted) return interrupted(this.closing, 'etcd');
     const message = reason instanceof Error ? reason.message.replace(/^\w*Error: /, '') : String(reason);
     const where = `etcd at ${this.#endpoints}`;
-    if (reason instanceof EtcdAuthenticationFailedError || reason instanceof EtcdPermissionDeniedError) {
+    const isRefused = reason instanceof EtcdAuthenticationFailedError || reason instanceof EtcdPermissionDeniedError;
+    if (isRefused || message.includes('user name is empty')) {
       return new WhittleError(
         'RUN_FILE',
         `${where} refuses the user (${message}); see coordination.etcd.username and password, or WHITTLE_ETCD_PASSWORD`,

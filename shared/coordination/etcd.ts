@@ -35,7 +35,7 @@ import { newToken } from './presence.ts';
 import { livenessOf, thisProcess } from './process-identity.ts';
 
 /** Watches tell of changes at once; looking anyway finds what a silent watch or an unseen death leaves untold. */
-const LOOK_MILLISECONDS = 2_000;
+const LOOK_MILLISECONDS = 1_000;
 
 export interface EtcdCoordinatorOptions {
   readonly config: EtcdConfig;

@@ -152,12 +152,15 @@ export function describeCoordinator(name: string, prepare: () => Promise<RunUnde
           return true;
         });
         const { address, token, pid, generation } = (await two.leader())!;
-        assert.deepEqual({ address, token, pid, generation }, {
-          address: '127.0.0.1:7000',
-          token: office.token,
-          pid: process.pid,
-          generation: undefined,
-        });
+        assert.deepEqual(
+          { address, token, pid, generation },
+          {
+            address: '127.0.0.1:7000',
+            token: office.token,
+            pid: process.pid,
+            generation: undefined,
+          },
+        );
         await one.takeGeneration(null);
         assert.equal((await two.leader())?.generation, 1);
         await office.resign();
@@ -213,8 +216,11 @@ export function describeCoordinator(name: string, prepare: () => Promise<RunUnde
 
       it('of a process killed with -9 goes to a standby, and at once to one who asks', async () => {
         const coordinator = await open();
-        for (const standby of [true, false]) {
-          const child = await startChild();
+        const [first, second] = await Promise.all([startChild(), startChild()]);
+        for (const [child, standby] of [
+          [first, true],
+          [second, false],
+        ] as const) {
           const token = await child.ask('campaign');
           assert.equal((await coordinator.leader())?.address, 'child:1');
           await assert.rejects(coordinator.campaign({ address: 'me:1' }), locked);

@@ -8,7 +8,8 @@ import { join } from 'node:path';
 /** Whether a real etcd can be started here. */
 export const hasEtcd = spawnSync('etcd', ['--version']).status === 0;
 
-export const ETCD_MISSING = 'etcd is not installed (apt-get install etcd-server): the tests of coordination by etcd are skipped';
+export const ETCD_MISSING =
+  'etcd is not installed (apt-get install etcd-server): the tests of coordination by etcd are skipped';
 
 /** A real etcd on free ports of the loopback, its data in a temporary folder. */
 export class EtcdServers {
@@ -85,9 +86,11 @@ export class EtcdServers {
 /** Stands between clients and an etcd, and can keep its answers from them. */
 export class AnswerThief {
   readonly endpoint: string;
+  /** Connections that were ever made. */
+  connections = 0;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
-  #steals = false;
+  #stolen: (() => void)[] | null = null;
 
   private constructor(server: Server) {
     this.#server = server;
@@ -99,6 +102,7 @@ export class AnswerThief {
     await once(server, 'listening');
     const thief = new AnswerThief(server);
     server.on('connection', (client) => {
+      thief.connections++;
       const etcd = connect(Number(new URL(endpoint).port), '127.0.0.1');
       for (const [socket, other] of [
         [client, etcd],
@@ -113,7 +117,9 @@ export class AnswerThief {
       }
       client.on('data', (bytes) => etcd.write(bytes));
       etcd.on('data', (bytes) => {
-        if (!thief.#steals) client.write(bytes);
+        const pass = (): unknown => client.write(bytes);
+        if (thief.#stolen === null) pass();
+        else thief.#stolen.push(pass);
       });
     });
     return thief;
@@ -121,12 +127,21 @@ export class AnswerThief {
 
   /** From now on calls arrive and their answers do not. */
   steal(): void {
-    this.#steals = true;
+    this.#stolen = [];
+  }
+
+  /** What was stolen so far; to be passed on late, or never. */
+  takeStolen(): () => void {
+    const stolen = this.#stolen ?? [];
+    this.#stolen = [];
+    return () => {
+      for (const pass of stolen) pass();
+    };
   }
 
   /** Breaks the connections; new ones are let alone. */
   letGo(): void {
-    this.#steals = false;
+    this.#stolen = null;
     for (const socket of this.#sockets) socket.destroy();
   }
 
