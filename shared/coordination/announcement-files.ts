@@ -38,8 +38,8 @@ export async function announceInFiles(runDirectory: string, member: AnnouncedMem
     await rm(own, { force: true }).catch(() => undefined);
     throw await diskError(path, 0, error);
   }
-  const { lost, release } = keepPresence(path, token, () => announcementLost(member));
-  return { lost, withdraw: () => release().catch(() => undefined) };
+  const kept = keepPresence(path, token, () => announcementLost(member));
+  return { lost: kept.lost, withdraw: () => kept.release().catch(() => undefined) };
 }
 
 /** Those whose process lives, or cannot be seen and refreshed its file in the last 20 s. */

@@ -165,6 +165,7 @@ export function describeCoordinator(name: string, prepare: () => Promise<RunUnde
         assert.equal((await two.leader())?.generation, 1);
         await office.resign();
         await office.resign();
+        await assert.rejects(one.takeGeneration(null), locked);
         assert.equal(office.lost.aborted, false, 'to resign is not to lose');
         assert.equal(await two.leader(), null);
         const next = await two.campaign({ address: 'two:1' });

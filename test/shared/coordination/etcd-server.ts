@@ -90,7 +90,7 @@ export class AnswerThief {
   connections = 0;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
-  #stolen: (() => void)[] | null = null;
+  #stolen: { readonly bytes: Buffer; readonly pass: () => void }[] | null = null;
 
   private constructor(server: Server) {
     this.#server = server;
@@ -117,9 +117,9 @@ export class AnswerThief {
       }
       client.on('data', (bytes) => etcd.write(bytes));
       etcd.on('data', (bytes) => {
-        const pass = (): unknown => client.write(bytes);
+        const pass = (): void => void client.write(bytes);
         if (thief.#stolen === null) pass();
-        else thief.#stolen.push(pass);
+        else thief.#stolen.push({ bytes, pass });
       });
     });
     return thief;
@@ -130,12 +130,23 @@ export class AnswerThief {
     this.#stolen = [];
   }
 
+  hasStolen(text: string): boolean {
+    return (this.#stolen ?? []).some(({ bytes }) => bytes.includes(text));
+  }
+
+  /** Nothing is stolen any more. */
+  stopStealing(): void {
+    const passOn = this.takeStolen();
+    this.#stolen = null;
+    passOn();
+  }
+
   /** What was stolen so far; to be passed on late, or never. */
   takeStolen(): () => void {
     const stolen = this.#stolen ?? [];
     this.#stolen = [];
     return () => {
-      for (const pass of stolen) pass();
+      for (const { pass } of stolen) pass();
     };
   }
 

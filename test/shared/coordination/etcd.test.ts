@@ -9,6 +9,7 @@ import type { CoordinationConfig, EtcdConfig } from '../../../shared/config/type
 import type { Coordinator } from '../../../shared/coordination/coordinator.ts';
 import { openCoordinator } from '../../../shared/coordination/open.ts';
 import type { WhittleError } from '../../../shared/errors.ts';
+import { pause } from '../../../shared/rpc/deadline.ts';
 import { describeCoordinator } from './conformance.ts';
 import { AnswerThief, ETCD_MISSING, EtcdServers, hasEtcd } from './etcd-server.ts';
 import { startMember } from './member-process.ts';
@@ -115,6 +116,31 @@ describe('etcd coordinator', () => {
       }
     });
   }
+
+  it('decides again where another latest was committed between its look and its transaction', async () => {
+    const thief = await AnswerThief.before(servers.endpoints[0]!);
+    try {
+      const slow = await open({ endpoints: [thief.endpoint] });
+      const quick = await open();
+      await slow.takeGeneration({ clock: 5, checkpoint: 'step-5' });
+      thief.steal();
+      const commit = slow.commitLatest({ generation: 1, clock: 10, folder: 'step-10' });
+      while (!thief.hasStolen('step-5')) await pause(5, 'the look');
+      await quick.commitLatest({ generation: 1, clock: 40, folder: 'step-40' });
+      thief.stopStealing();
+      await commit;
+      assert.equal((await quick.latest())?.clock, 40);
+    } finally {
+      await closeOpened();
+      await thief.stop();
+    }
+  });
+
+  it('creates the key of the office once, however many want it at one time', async () => {
+    const clients = await Promise.all(Array.from({ length: 6 }, () => open()));
+    await Promise.allSettled(clients.map((client) => client.campaign({ address: 'c:1' })));
+    assert.equal((await meddler.get(key('office')).exec()).kvs[0]!.version, '1');
+  });
 
   it('hands over when a holder that cannot be seen is paused, and refuses what it does when it wakes', async () => {
     const child = await startMember(configOf({ leaseSeconds: 1 }), `/runs/${runId}`);
