@@ -1,9 +1,10 @@
+import { hostname } from 'node:os';
 import type { Begin__Output } from '../protos/generated/whittle/Begin.ts';
 import type { Directive__Output } from '../protos/generated/whittle/Directive.ts';
 import type { SendInitial__Output } from '../protos/generated/whittle/SendInitial.ts';
 import type { Welcome__Output } from '../protos/generated/whittle/Welcome.ts';
 import type { RunConfig } from '../shared/config/types.ts';
-import { schedulerLocator } from '../shared/coordination/locate.ts';
+import { openSchedulerFinder, type SchedulerFinder } from '../shared/coordination/scheduler-finder.ts';
 import { WhittleError } from '../shared/errors.ts';
 import { pause } from '../shared/rpc/deadline.ts';
 import { MemberSession } from '../shared/rpc/member-session.ts';
@@ -41,7 +42,7 @@ const DIED = 70;
  * scheduler knows of, 70 after any other end.
  */
 export async function runWorker(options: WorkerOptions): Promise<number> {
-  const worker = new WorkerRole(options);
+  const worker = new WorkerRole(options, await openSchedulerFinder(options.runDirectory, options.scheduler));
   try {
     return await worker.run();
   } finally {
@@ -59,6 +60,7 @@ interface Timeline {
 class WorkerRole {
   readonly #options: WorkerOptions;
   readonly #directory: RunDirectory;
+  readonly #finder: SchedulerFinder;
   readonly #session: MemberSession;
   readonly #news = new Pulse();
   readonly #assignment = new SliceAssignment(this.#news);
@@ -78,12 +80,13 @@ class WorkerRole {
   #wakeFailed: () => void = () => undefined;
   readonly #failed: Promise<void>;
 
-  constructor(options: WorkerOptions) {
+  constructor(options: WorkerOptions, finder: SchedulerFinder) {
     this.#options = options;
+    this.#finder = finder;
     this.#directory = new RunDirectory(options.runDirectory);
     this.#failed = new Promise((resolve) => (this.#wakeFailed = resolve));
     this.#session = new MemberSession({
-      locate: schedulerLocator(options.runDirectory, options.scheduler),
+      locate: () => finder.locate(),
       role: 'worker',
       rank: options.rank,
       address: '',
@@ -100,6 +103,7 @@ class WorkerRole {
   }
 
   async run(): Promise<number> {
+    this.#finder.onSucceeded(() => this.#session.relocate());
     const welcome = await this.#session.welcome;
     const log = createLogger({
       role: 'worker',
@@ -142,6 +146,7 @@ class WorkerRole {
     this.#session.leave('done');
     await this.#training;
     await this.#compute?.terminate();
+    await this.#finder.close();
   }
 
   #welcomed(welcome: Welcome__Output): void {
@@ -149,6 +154,8 @@ class WorkerRole {
     this.#config ??= JSON.parse(welcome.runFile) as RunConfig;
     this.#orphanAfter = 1000 * this.#config.cluster.orphanAfterSeconds;
     this.#assignment.forgetVersion();
+    const { rank } = welcome;
+    void this.#finder.announce({ role: 'worker', rank, address: '', host: hostname(), pid: process.pid });
   }
 
   async #obey(directive: Directive__Output): Promise<void> {

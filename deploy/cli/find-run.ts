@@ -4,7 +4,7 @@ import { MANIFEST_FILE } from '../../shared/checkpoint/manifest-file.ts';
 import type { Manifest } from '../../shared/checkpoint/manifest.ts';
 import { CheckpointStore } from '../../shared/checkpoint/store.ts';
 import { verifyCheckpoint } from '../../shared/checkpoint/verify.ts';
-import { EmbeddedCoordinator } from '../../shared/coordination/embedded.ts';
+import { timelineOf } from '../../shared/coordination/scheduler-finder.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import { commandLine } from '../../shared/invocation.ts';
 import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
@@ -49,7 +49,7 @@ export async function findCheckpoint(
   const run = await RunDirectory.resolve(options.runsDirectory, runOrCheckpoint);
   const store = new CheckpointStore(run.path);
   const { step } = options;
-  const { latest, lineage } = await EmbeddedCoordinator.read(run.path);
+  const { latest, lineage } = await timelineOf(run.path);
   const found = await store.newestUsable(
     { pointer: latest?.folder ?? null, lineage, ...(step === undefined ? {} : { atOrBelow: step }) },
     options.warn,

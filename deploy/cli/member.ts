@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { WhittleError } from '../../shared/errors.ts';
 import { endLingering, roleSignal } from '../launchers/role-signal.ts';
-import { schedulerLocator } from '../../shared/coordination/locate.ts';
+import { openSchedulerFinder } from '../../shared/coordination/scheduler-finder.ts';
 import type { OptionDefinitions } from './command.ts';
 
 /** What a server or worker is told. */
@@ -54,7 +54,8 @@ export async function runMember(
   if (scheduler !== null && !/^.+:\d{1,5}$/.test(scheduler))
     throw new WhittleError('USAGE', `--scheduler is "${scheduler}"; give HOST:PORT, such as 127.0.0.1:7000`);
   const runDirectory = resolve(required(options.runDir, '--run-dir'));
-  const role = roleSignal({ signal, scheduler: schedulerLocator(runDirectory, scheduler) });
+  const finder = await openSchedulerFinder(runDirectory, scheduler);
+  const role = roleSignal({ signal, scheduler: () => finder.locate() });
   // A defect is a death: the scheduler has not heard of it, and a supervisor may start the role again.
   process.once('uncaughtException', (error) => {
     process.stderr.write(`${error.stack ?? String(error)}\n`);
@@ -71,6 +72,7 @@ export async function runMember(
     });
   } finally {
     role.dispose();
+    await finder.close();
     endLingering();
   }
 }

@@ -4,7 +4,7 @@ import { locatedAt, survivorsByParameter } from '../../shared/checkpoint/digests
 import { parseCheckpointName } from '../../shared/checkpoint/manifest-file.ts';
 import { CheckpointStore } from '../../shared/checkpoint/store.ts';
 import { parseRunConfig } from '../../shared/config/effective.ts';
-import { EmbeddedCoordinator } from '../../shared/coordination/embedded.ts';
+import { timelineOf } from '../../shared/coordination/scheduler-finder.ts';
 import type { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { LayerResult, RunFailure, RunResult, RunStatus, StepMetrics } from '../../shared/telemetry/run-status.ts';
 import { describeExit, type LaunchPlan, type RoleLoss, type RunEnd } from './launcher.ts';
@@ -137,7 +137,7 @@ async function newestCheckpoint(
   directory: RunDirectory,
 ): Promise<{ checkpoint: string | null; layers: readonly LayerResult[] }> {
   try {
-    const { latest, lineage } = await EmbeddedCoordinator.read(directory.path);
+    const { latest, lineage } = await timelineOf(directory.path);
     const store = new CheckpointStore(directory.path);
     const found = await store.newestUsable({ pointer: latest?.folder ?? null, lineage }, () => undefined);
     if (found === null) return { checkpoint: null, layers: [] };

@@ -1,5 +1,5 @@
 import { rm, stat } from 'node:fs/promises';
-import { schedulerLocator } from '../../shared/coordination/locate.ts';
+import { openSchedulerFinder } from '../../shared/coordination/scheduler-finder.ts';
 import { schedulerClient, unary } from '../../shared/rpc/client.ts';
 import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunResult, RunStatus, StepMetrics } from '../../shared/telemetry/run-status.ts';
@@ -66,7 +66,8 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
   const steps = await StepFeed.open(directory, plan.resume !== null, hooks.onStep);
   let last: RunStatus | null = null;
   if (broken !== null) run.kill();
-  const locate = schedulerLocator(plan.runDirectory, run.schedulerAddress);
+  const finder = await openSchedulerFinder(plan.runDirectory, run.schedulerAddress);
+  const locate = (): Promise<string | null> => finder.locate();
   const following = followRun({
     locate,
     signal: over.signal,
@@ -93,6 +94,7 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
   killSignal?.removeEventListener('abort', kill);
   await following;
   await steps.poll().catch(endBroken);
+  await finder.close();
   // Assigned in callbacks, which the compiler does not follow.
   const failed = broken as { readonly error: unknown } | null;
   if (failed !== null) throw failed.error;

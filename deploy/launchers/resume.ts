@@ -7,8 +7,8 @@ import { CheckpointStore } from '../../shared/checkpoint/store.ts';
 import { runConfigToYaml } from '../../shared/config/effective.ts';
 import { loadRunFile, type RunFile } from '../../shared/config/run-file.ts';
 import type { RunConfig } from '../../shared/config/types.ts';
-import { EmbeddedCoordinator } from '../../shared/coordination/embedded.ts';
-import { acquireRunLock } from '../../shared/coordination/lock.ts';
+import type { Coordinator } from '../../shared/coordination/coordinator.ts';
+import { openCoordinatorOf } from '../../shared/coordination/scheduler-finder.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import { commandLine } from '../../shared/invocation.ts';
 import { plural } from '../../shared/plural.ts';
@@ -62,8 +62,9 @@ export async function prepareResume(options: ResumeOptions): Promise<PreparedRes
   const { launcherOptions = {} } = options;
   const launcher = launcherOf(options.on, launcherOptions);
   // Held while we look, so that no scheduler writes meanwhile; the new scheduler takes it for itself.
-  const lock = await acquireRunLock(directory.path, { address: 'resume' });
+  const coordinator = await openCoordinatorOf(directory.path);
   try {
+    await coordinator.campaign({ address: 'resume' });
     const set = [
       ...(options.set ?? []),
       ...(options.servers === undefined ? [] : [`cluster.servers=${options.servers}`]),
@@ -72,7 +73,7 @@ export async function prepareResume(options: ResumeOptions): Promise<PreparedRes
     const result = await directory.readResult();
     const finished = result?.state === 'SUCCEEDED' ? result : null;
     const warnings: string[] = [];
-    const from = await findCheckpoint(directory, options.step, (message) => warnings.push(message));
+    const from = await findCheckpoint(directory, coordinator, options.step, (message) => warnings.push(message));
     if (finished !== null) {
       const asksForMore = (runFile.document.training.steps ?? 0) > finished.step;
       const goesBack = from.manifest.clock < finished.step;
@@ -109,7 +110,7 @@ export async function prepareResume(options: ResumeOptions): Promise<PreparedRes
       warnings,
     };
   } finally {
-    await lock.release();
+    await coordinator.close();
   }
 }
 
@@ -150,22 +151,18 @@ function wouldGoBack(
 
 async function findCheckpoint(
   directory: RunDirectory,
+  coordinator: Coordinator,
   step: number | undefined,
   warn: (message: string) => void,
 ): Promise<{ folder: string; manifest: Manifest }> {
   const store = new CheckpointStore(directory.path);
-  const coordinator = await EmbeddedCoordinator.open(directory.path);
-  try {
-    const pointer = (await coordinator.latest())?.folder ?? null;
-    const lineage = await coordinator.lineage();
-    const found = await store.newestUsable(
-      { pointer, lineage, ...(step === undefined ? {} : { atOrBelow: step }) },
-      warn,
-    );
-    if (found !== null) return found;
-  } finally {
-    await coordinator.close();
-  }
+  const pointer = (await coordinator.latest())?.folder ?? null;
+  const lineage = await coordinator.lineage();
+  const found = await store.newestUsable(
+    { pointer, lineage, ...(step === undefined ? {} : { atOrBelow: step }) },
+    warn,
+  );
+  if (found !== null) return found;
   throw await noCheckpoint(store, step, `start over with \`${commandLine('launch', directory.runFile)}\``);
 }
 

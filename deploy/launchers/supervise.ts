@@ -1,4 +1,4 @@
-import { schedulerLocator } from '../../shared/coordination/locate.ts';
+import { openSchedulerFinder } from '../../shared/coordination/scheduler-finder.ts';
 import { endAll } from './end-all.ts';
 import type { LaunchedRun, LaunchPlan } from './launcher.ts';
 import { throwIfInterrupted, waitForListening } from './listening.ts';
@@ -27,7 +27,8 @@ export async function superviseRun(
   tell: (line: string) => void = () => undefined,
 ): Promise<LaunchedRun> {
   const deadlines = { ...DEADLINES, ...deadlinesGiven };
-  const locate = schedulerLocator(plan.runDirectory, null);
+  const finder = await openSchedulerFinder(plan.runDirectory, null);
+  const locate = (): Promise<string | null> => finder.locate();
   const supervision = new Supervision({ plan, signal, host, deadlines, tell, locate });
   // A second Ctrl-C, an uncaught error: whatever ends this process ends its roles.
   const killAll = (): void => supervision.kill();
@@ -50,12 +51,16 @@ export async function superviseRun(
       },
       generation,
       processes: supervision.processes().map(({ role, rank, pid }) => ({ role, rank, pid })),
-      ended: supervision.watch().finally(() => process.off('exit', killAll)),
+      ended: supervision.watch().finally(async () => {
+        process.off('exit', killAll);
+        await finder.close();
+      }),
       kill: killAll,
     };
   } catch (error) {
     await endAll(supervision.processes(), deadlines.terminate);
     process.off('exit', killAll);
+    await finder.close();
     throw error;
   }
 }

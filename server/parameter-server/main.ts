@@ -1,6 +1,7 @@
+import { hostname } from 'node:os';
 import type { RunConfig } from '../../shared/config/types.ts';
 import { WhittleError } from '../../shared/errors.ts';
-import { schedulerLocator } from '../../shared/coordination/locate.ts';
+import { openSchedulerFinder } from '../../shared/coordination/scheduler-finder.ts';
 import { schedulerClient, unary } from '../../shared/rpc/client.ts';
 import { MemberSession } from '../../shared/rpc/member-session.ts';
 import { ParameterServer } from '../../shared/rpc/proto.ts';
@@ -58,12 +59,12 @@ export async function runServer(options: MemberOptions): Promise<number> {
     port: options.port,
     services: [service(ParameterServer.service, role.handlers)],
   });
-  const locate = schedulerLocator(options.runDirectory, options.scheduler);
+  const finder = await openSchedulerFinder(options.runDirectory, options.scheduler);
   let finished = false;
   let orphanAfter = FIRST_ADMISSION_MS;
   let note: (message: string) => void = () => undefined;
   session = new MemberSession({
-    locate,
+    locate: () => finder.locate(),
     role: 'server',
     rank: options.rank,
     address: server.address,
@@ -71,9 +72,10 @@ export async function runServer(options: MemberOptions): Promise<number> {
     state: () => ({ generation: role.generation, clock: role.clock, heldShard: role.heldShard() }),
     orphanAfterMilliseconds: () => orphanAfter,
     onNote: (message) => note(message),
-    onWelcome: ({ generation, runFile }) => {
+    onWelcome: ({ generation, rank, runFile }) => {
       orphanAfter = 1000 * (JSON.parse(runFile) as RunConfig).cluster.orphanAfterSeconds;
       role.admitted(generation);
+      void finder.announce({ role: 'server', rank, address: server.address, host: hostname(), pid: process.pid });
     },
     clock: () => role.clock,
     onDirective: (directive) => {
@@ -81,6 +83,8 @@ export async function runServer(options: MemberOptions): Promise<number> {
       role.directive(directive);
     },
   });
+  const admitted = session;
+  finder.onSucceeded(() => admitted.relocate());
   const broken = new Promise<void>((resolve) =>
     failed.signal.addEventListener('abort', () => resolve(), { once: true }),
   );
@@ -103,7 +107,7 @@ export async function runServer(options: MemberOptions): Promise<number> {
     if (options.signal.aborted && failure === null && !finished && session.connected) {
       // Its shard would be lost with it: the run checkpoints and stops first.
       log.info({ step: role.clock }, 'told to leave: the run stops');
-      if (await askToStop(await locate(), `server[${welcome.rank}] was told to leave`))
+      if (await askToStop(await finder.locate(), `server[${welcome.rank}] was told to leave`))
         ended = await Promise.race([session.closed, broken]);
     }
     if (failure !== null) {
@@ -122,6 +126,7 @@ export async function runServer(options: MemberOptions): Promise<number> {
     await role.close();
     await server.stop(GRACE_MS);
     await thread.terminate();
+    await finder.close();
   }
 }
 

@@ -10,8 +10,8 @@ import { digestCheckpoint, survivorsByParameter } from '../../shared/checkpoint/
 import type { Manifest } from '../../shared/checkpoint/manifest.ts';
 import { CheckpointStore } from '../../shared/checkpoint/store.ts';
 import { parseRunConfig } from '../../shared/config/effective.ts';
-import { EmbeddedCoordinator } from '../../shared/coordination/embedded.ts';
-import { acquireRunLock, type RunLock } from '../../shared/coordination/lock.ts';
+import type { Coordinator } from '../../shared/coordination/coordinator.ts';
+import { openCoordinator } from '../../shared/coordination/open.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import { Scheduler } from '../../shared/rpc/proto.ts';
 import { toStatus } from '../../shared/rpc/rpc-errors.ts';
@@ -56,8 +56,7 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
     return live;
   };
   let server: RunningServer | null = null;
-  let lock: RunLock | null = null;
-  let coordinator: EmbeddedCoordinator | null = null;
+  let coordinator: Coordinator | null = null;
   try {
     const config = parseRunConfig(await readFile(directory.runFile, 'utf8'), directory.runFile);
     server = await startServer({
@@ -87,8 +86,19 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
         }),
       ],
     });
-    lock = await acquireRunLock(options.runDirectory, { address: server.address });
-    coordinator = await EmbeddedCoordinator.open(options.runDirectory);
+    coordinator = await openCoordinator(config.coordination, options.runDirectory, {
+      onWaiting: (message) => log.warn(message),
+    });
+    const office = await coordinator.campaign({
+      address: server.address,
+      signal: options.signal,
+      standby: options.beginning.kind === 'recover',
+      onWaiting: (message) => log.info(message),
+    });
+    if (options.beginning.kind === 'recover' && (await directory.readResult()) !== null) {
+      log.info('the run is over: there is nothing to take over');
+      return 0;
+    }
     const store = new CheckpointStore(options.runDirectory);
     let changed = true;
     const progress = new RunProgress({
@@ -127,7 +137,7 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
     const heartbeat = setInterval(() => (changed = true), 2 * STATUS_MS);
     const interrupt = (): void => timeline.stop('interrupted');
     options.signal.addEventListener('abort', interrupt, { once: true });
-    lock.lost.addEventListener('abort', () => timeline.abandon(), { once: true });
+    office.lost.addEventListener('abort', () => timeline.abandon(), { once: true });
     server.setServing(true);
     process.stdout.write(`${JSON.stringify({ event: 'listening', address: server.address, generation })}\n`);
     log.info({ address: server.address, generation, resumedFrom }, 'listening');
@@ -158,10 +168,9 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
     throw error;
   } finally {
     await server?.stop(GRACE_MS);
-    await coordinator?.close();
-    // Before the lock is given back: then the file belongs to the next scheduler.
+    // Before the office is given back: then the file belongs to the next scheduler.
     await directory.metrics.flush().catch((reason: unknown) => log.warn({ error: reason }, 'step records not written'));
-    await lock?.release();
+    await coordinator?.close();
     await log.close();
   }
 }

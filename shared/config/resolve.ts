@@ -57,6 +57,7 @@ export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
     kernels,
     wire,
     checkpoint,
+    coordination: runFile.coordination,
   };
 }
 

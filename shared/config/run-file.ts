@@ -1,12 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import { WhittleError } from '../errors.ts';
+import { coordinationProblems, resolveCoordination } from './coordination.ts';
 import { commandLine } from '../invocation.ts';
 import { problemsOf, valueAt } from './problems.ts';
 import { checkRules } from './resolve-sparsity.ts';
 import { isPath, runFileSchema, type RunFileDocument, workerRange } from './schema.ts';
 import { RunFileSource, type Path, type Problem } from './source.ts';
-import type { DataConfig } from './types.ts';
+import type { CoordinationConfig, DataConfig } from './types.ts';
 
 /**
  * A run file that passed every check that needs no knowledge of model and data: defaults filled in, paths
@@ -20,6 +21,7 @@ export interface RunFile {
   /** A built-in's name, or the absolute path of a module. */
   readonly model: string;
   readonly data: DataConfig;
+  readonly coordination: CoordinationConfig;
   /** The backend as the user wrote it, `auto` included. */
   readonly backend: RunFileDocument['cluster']['backend'];
   /** The rest as written, with the defaults that are known by now. */
@@ -46,7 +48,11 @@ export function parseRunFile(text: string, path: string, options: { readonly set
   ];
   if (!parsed.success) throw source.error([...problems, ...problemsBeside(problems, source.value)]);
   const document = parsed.data;
-  problems.push(...relationProblems(document), ...checkRules(document, {}));
+  problems.push(
+    ...relationProblems(document),
+    ...coordinationProblems(document.coordination),
+    ...checkRules(document, {}),
+  );
   if (problems.length > 0) throw source.error(problems);
   const absolute = resolve(path);
   const folder = dirname(absolute);
@@ -56,6 +62,7 @@ export function parseRunFile(text: string, path: string, options: { readonly set
     seed: document.seed,
     model: isPath(document.model) ? resolve(folder, document.model) : document.model,
     data: resolveData(document.data, folder),
+    coordination: resolveCoordination(document.coordination, folder),
     backend: document.cluster.backend,
     document,
     source,

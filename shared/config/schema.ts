@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { coordinationSchema } from './coordination.ts';
 import { choice, flag, kinds, mapping, only, real, whole } from './fields.ts';
 import { nearest } from './suggest.ts';
 
@@ -260,6 +261,7 @@ export const runFileSchema = mapping('A Whittle run file', {
     every: whole('steps between checkpoints, >= 1; default 500', { min: 1 }).default(500),
     keep: whole('newest checkpoints that are kept, >= 1; default 3', { min: 1 }).default(3),
   }).prefault({}),
+  coordination: coordinationSchema,
 });
 
 /** A number, or a range `2:8` of workers that come and go. */

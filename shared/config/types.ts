@@ -20,6 +20,24 @@ export interface RunConfig {
   readonly kernels: { readonly sparseBelow: number };
   readonly wire: { readonly push: WireFormat; readonly pull: WireFormat };
   readonly checkpoint: { readonly every: number; readonly keep: number };
+  readonly coordination: CoordinationConfig;
+}
+
+/** `embedded`: files in the run directory. */
+export type CoordinationConfig = 'embedded' | { readonly etcd: EtcdConfig };
+
+export interface EtcdConfig {
+  /** `http://host:port` or `https://host:port`, all alike. */
+  readonly endpoints: readonly string[];
+  /** Keys of a run begin with `<prefix>/<run id>/`. */
+  readonly prefix: string;
+  readonly username?: string;
+  /** Missing where it comes from the environment. */
+  readonly password?: string;
+  /** Absolute paths of PEM files. */
+  readonly certificates?: { readonly ca: string; readonly certificate?: string; readonly key?: string };
+  readonly leaseSeconds: number;
+  readonly deadlineSeconds: number;
 }
 
 export type WireFormat = 'float32' | 'bfloat16' | 'float16' | 'int8';

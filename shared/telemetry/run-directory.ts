@@ -3,7 +3,7 @@ import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/p
 import { basename, dirname, join, resolve as resolvePath, sep } from 'node:path';
 import { diskError, errorCode, makeFolder, writeDurably } from '../checkpoint/durable.ts';
 import { nearest } from '../config/suggest.ts';
-import { readRunLock } from '../coordination/lock.ts';
+import { leaderOf } from '../coordination/scheduler-finder.ts';
 import { WhittleError } from '../errors.ts';
 import { commandLine } from '../invocation.ts';
 import { plural } from '../plural.ts';
@@ -127,7 +127,7 @@ export class RunDirectory {
    */
   async effectiveStatus(): Promise<RunStatus | null> {
     const first = await this.readStatus();
-    if (!goesOn(first) || (await readRunLock(this.path)) !== null) return first;
+    if (!goesOn(first) || (await leaderOf(this.path)) !== null) return first;
     // Read again: the run may have ended in order between the two looks.
     const status = await this.readStatus();
     return goesOn(status) ? schedulerGone(status) : status;

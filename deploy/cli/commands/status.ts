@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { schedulerLocator } from '../../../shared/coordination/locate.ts';
+import { openSchedulerFinder } from '../../../shared/coordination/scheduler-finder.ts';
 import { WhittleError } from '../../../shared/errors.ts';
 import { commandLine } from '../../../shared/invocation.ts';
 import type { RunStatus } from '../../../shared/telemetry/run-status.ts';
@@ -48,8 +48,9 @@ export const command = defineCommand({
       }
       if (last !== null) {
         show(last);
-        const locate = schedulerLocator(directory.path, last.scheduler.address);
-        await followRun({ locate, signal, readStatus: read, onStatus: show });
+        const finder = await openSchedulerFinder(directory.path, last.scheduler.address);
+        const locate = (): Promise<string | null> => finder.locate();
+        await followRun({ locate, signal, readStatus: read, onStatus: show }).finally(() => finder.close());
         // The stream may have ended before the last word.
         if (!hasEnded(last) && !signal.aborted) last = (await read()) ?? last;
       }

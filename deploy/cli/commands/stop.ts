@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { readRunLock } from '../../../shared/coordination/lock.ts';
+import { leaderOf } from '../../../shared/coordination/scheduler-finder.ts';
 import { WhittleError } from '../../../shared/errors.ts';
 import { commandLine } from '../../../shared/invocation.ts';
 import type { RunDirectory } from '../../../shared/telemetry/run-directory.ts';
@@ -25,7 +25,7 @@ export const command = defineCommand({
   examples: [{ command: 'stop mine', effect: 'checkpoint and stop the run `mine`' }],
   handler: async ({ arguments: args, options, output, signal }) => {
     const run = await findRun(args.run, options.runsDir);
-    const holder = await readRunLock(run.path);
+    const holder = await leaderOf(run.path);
     if (holder !== null) {
       await askToStop(holder.address, 'whittle stop');
       if (options.timeout > 0) await waitForEnd(run, holder.token, options.timeout, signal);
@@ -50,7 +50,7 @@ export const command = defineCommand({
 /** Resolves when the scheduler that held the directory has given it back. */
 async function waitForEnd(run: RunDirectory, token: string, seconds: number, signal: AbortSignal): Promise<void> {
   for (const end = Date.now() + 1000 * seconds; ;) {
-    const holder = await readRunLock(run.path);
+    const holder = await leaderOf(run.path);
     if (holder === null || holder.token !== token) return;
     if (signal.aborted)
       throw new WhittleError('INTERRUPTED', `stopped waiting for the end of run ${run.runId}; it was asked to stop`);

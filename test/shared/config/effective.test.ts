@@ -71,6 +71,25 @@ const rule = (runSteps: number) => {
     protect: fc.record({ minSurvivorsPerParameter: steps }),
   });
 };
+const coordination = fc.oneof(
+  fc.constant('embedded'),
+  fc.record({
+    etcd: fc.record(
+      {
+        endpoints: fc.constant(['https://etcd-0:2379', 'https://[::1]:2379']),
+        prefix: fc.constantFrom('whittle', 'a/b.c'),
+        username: fc.constant('me'),
+        certificates: fc.oneof(
+          fc.record({ ca: fileName }),
+          fc.record({ ca: fileName, certificate: fileName, key: fileName }),
+        ),
+        leaseSeconds: fc.integer({ min: 3, max: 300 }),
+        deadlineSeconds: small,
+      },
+      { requiredKeys: ['endpoints', 'prefix', 'leaseSeconds', 'deadlineSeconds'] },
+    ),
+  }),
+);
 const config = fc.integer({ min: 1, max: 2 ** 31 - 1 }).chain((runSteps) =>
   fc.record({
     name: fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9._-]{0,30}$/),
@@ -103,6 +122,7 @@ const config = fc.integer({ min: 1, max: 2 ** 31 - 1 }).chain((runSteps) =>
     kernels: fc.record({ sparseBelow: unit }),
     wire: fc.record({ push: fc.constantFrom('float32', 'int8'), pull: fc.constantFrom('float32', 'bfloat16') }),
     checkpoint: fc.record({ every: small, keep: small }),
+    coordination,
   }),
 ) as unknown as fc.Arbitrary<RunConfig>;
 

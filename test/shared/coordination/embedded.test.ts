@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { EmbeddedCoordinator, JOURNAL_FILE } from '../../../shared/coordination/embedded.ts';
+import { EmbeddedCoordinator } from '../../../shared/coordination/embedded.ts';
+import { JOURNAL_FILE } from '../../../shared/coordination/journal.ts';
+import { LOCK_FILE } from '../../../shared/coordination/lock.ts';
 import { describeCoordinator } from './conformance.ts';
 
 const folders: string[] = [];
@@ -18,8 +20,14 @@ describe('embedded coordinator', () => {
   });
 
   describeCoordinator('embedded', () => {
-    const run = newRun();
-    return Promise.resolve(() => EmbeddedCoordinator.open(run));
+    const runDirectory = newRun();
+    const lock = join(runDirectory, LOCK_FILE);
+    return Promise.resolve({
+      config: 'embedded' as const,
+      runDirectory,
+      takeOfficeAway: async () =>
+        writeFileSync(lock, readFileSync(lock, 'utf8').replace(/"token":"\w+"/, `"token":"${'f'.repeat(16)}"`)),
+    });
   });
 
   describe('its journal', () => {

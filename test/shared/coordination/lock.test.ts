@@ -7,14 +7,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { pathToFileURL } from 'node:url';
 import type { WhittleError } from '../../../shared/errors.ts';
-import {
-  acquireRunLock,
-  LOCK_FILE,
-  readRunLock,
-  REFRESH_MILLISECONDS,
-  STALE_MILLISECONDS,
-  type LockHolder,
-} from '../../../shared/coordination/lock.ts';
+import { acquireRunLock, LOCK_FILE, readRunLock, type LockHolder } from '../../../shared/coordination/lock.ts';
+import { REFRESH_MILLISECONDS, STALE_MILLISECONDS } from '../../../shared/coordination/presence.ts';
 import { packageRoot } from '../../../shared/package-root.ts';
 
 /** Takes the lock of argv[1] when a line arrives on stdin, and says `held` or the error's message; holds it until killed. */
