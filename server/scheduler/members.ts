@@ -192,12 +192,11 @@ export class Members {
     }
     const before = this.#members.get(keyOf({ role: register.role, rank }));
     const same = before?.pid === register.pid && before.host === register.host;
-    if (before && !same) {
-      if (!before.suspected) return refuse(status.ALREADY_EXISTS, `${register.role}[${rank}] is registered already`);
-      this.#lost(before, before.suspected.detail);
-    }
+    // One that is in session keeps its rank, whoever asks for it: also a copy of its own registration.
+    if (before && !before.suspected)
+      return refuse(status.ALREADY_EXISTS, `${register.role}[${rank}] is registered already`);
     // The same process came back: what it takes part in goes on.
-    if (before && same) before.stream.end();
+    if (before?.suspected && !same) this.#lost(before, before.suspected.detail);
     const member: Member = {
       role: register.role,
       rank,
