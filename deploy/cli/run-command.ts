@@ -7,6 +7,7 @@ import type { RunResult, RunStatus } from '../../shared/telemetry/run-status.ts'
 import type { OptionDefinitions } from './command.ts';
 import type { Output } from './output.ts';
 import { Progress, type ProgressStream } from './progress.ts';
+import { securityOptions } from './security-options.ts';
 import { formatEnding, formatReport, type ReportContext } from './report.ts';
 
 /** Options that every command on runs has. */
@@ -27,6 +28,7 @@ export const startOptions = {
     choices: Object.keys(LAUNCHERS),
     description: 'where the processes run',
   },
+  ...securityOptions,
   dryRun: { type: 'boolean', description: 'print the plan and start nothing' },
   detach: { type: 'boolean', description: 'return as soon as the run has started; it goes on in the background' },
 } as const satisfies OptionDefinitions;

@@ -1,5 +1,7 @@
 import { rm, stat } from 'node:fs/promises';
 import { schedulerClient, unary } from '../../shared/rpc/client.ts';
+import type { RunCredentials } from '../../shared/rpc/credentials.ts';
+import { credentialsToAsk } from '../../shared/security/run-security.ts';
 import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunFailure, RunResult, RunStatus, StepMetrics } from '../../shared/telemetry/run-status.ts';
 import { followRun } from './follow.ts';
@@ -48,6 +50,7 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
     throw error;
   }
 
+  const credentials = await credentialsToAsk(plan.runDirectory);
   const over = new AbortController();
   const steps = await StepFeed.open(directory, plan.resume !== null, hooks.onStep);
   let last: RunStatus | null = null;
@@ -58,6 +61,7 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
   };
   const following = followRun({
     address: run.schedulerAddress,
+    credentials,
     signal: over.signal,
     readStatus: () => directory.readStatus().catch(() => null),
     onStatus: (status) => {
@@ -66,7 +70,7 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
       steps.poll().catch(endBroken);
     },
   }).catch(endBroken);
-  const stopping = stopOnAbort(run, signal);
+  const stopping = stopOnAbort(run, credentials, signal);
   try {
     hooks.onStarted?.(run);
   } catch (error) {
@@ -85,13 +89,13 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
 }
 
 /** First abort: the scheduler is asked to stop. Where it cannot be, or does not in time, everything is killed. */
-function stopOnAbort(run: LaunchedRun, signal: AbortSignal): { dispose(): void } {
+function stopOnAbort(run: LaunchedRun, credentials: RunCredentials, signal: AbortSignal): { dispose(): void } {
   let deadline: NodeJS.Timeout | undefined;
   let disposed = false;
   const stop = async (): Promise<void> => {
     deadline = setTimeout(() => run.kill(), STOP_DEADLINE);
     try {
-      await askToStop(run.schedulerAddress, 'interrupted');
+      await askToStop(run.schedulerAddress, 'interrupted', credentials);
     } catch {
       if (!disposed) run.kill();
     }
@@ -108,9 +112,9 @@ function stopOnAbort(run: LaunchedRun, signal: AbortSignal): { dispose(): void }
   };
 }
 
-/** Asks a scheduler to checkpoint and stop; resolves when it has heard. Errors: ROLE_LOST, DEADLINE. */
-export async function askToStop(address: string, reason: string): Promise<void> {
-  const client = schedulerClient(address);
+/** Asks a scheduler to checkpoint and stop; resolves when it has heard. Errors: ROLE_LOST, DEADLINE, SECURITY. */
+export async function askToStop(address: string, reason: string, credentials: RunCredentials): Promise<void> {
+  const client = schedulerClient(address, credentials);
   try {
     await unary(client, 'stop', { reason }, { deadlineMilliseconds: STOP_RPC_DEADLINE });
   } finally {

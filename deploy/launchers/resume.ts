@@ -10,6 +10,7 @@ import type { RunConfig } from '../../shared/config/types.ts';
 import { EmbeddedCoordinator } from '../../shared/coordination/embedded.ts';
 import { acquireRunLock } from '../../shared/coordination/lock.ts';
 import { WhittleError } from '../../shared/errors.ts';
+import { checkSecurity } from '../../shared/security/run-security.ts';
 import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunResult } from '../../shared/telemetry/run-status.ts';
 import { describeJob } from '../../worker/training/describe.ts';
@@ -70,6 +71,7 @@ export async function prepareResume(options: ResumeOptions): Promise<PreparedRes
     const job = await describeJob(runFile);
     requireSameModel(from.manifest.model, job.description, from.folder);
     const { config } = job;
+    await checkSecurity(config.security);
     if (config.training.steps < from.manifest.clock) {
       throw new WhittleError(
         'USAGE',

@@ -76,6 +76,7 @@ export async function runServer(options: MemberOptions): Promise<number> {
       runId: directory.runId,
       file: directory.logFile('server', welcome.rank),
     });
+    server.logRefusals((fields, message) => log.warn(fields, message));
     log.info({ address: server.address, generation: welcome.generation }, 'admitted');
     server.setServing(true);
     const ended = await Promise.race([session.closed, aborted]);

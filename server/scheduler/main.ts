@@ -77,6 +77,7 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
         }),
       ],
     });
+    server.logRefusals((fields, message) => log.warn(fields, message));
     lock = await acquireRunLock(options.runDirectory, { address: server.address });
     coordinator = await EmbeddedCoordinator.open(options.runDirectory);
     const store = new CheckpointStore(options.runDirectory);
@@ -114,7 +115,8 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
     live = { run, status: () => JSON.stringify(status()) };
     const publish = async (): Promise<void> => {
       const now = status();
-      for (const watcher of watchers) watcher.write({ json: JSON.stringify(now) });
+      // One that does not read misses some.
+      for (const watcher of watchers) if (!watcher.writableNeedDrain) watcher.write({ json: JSON.stringify(now) });
       await directory.writeStatus(now);
     };
     const ticker = setInterval(() => {

@@ -55,6 +55,7 @@ export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
     kernels,
     wire,
     checkpoint,
+    security: runFile.security,
   };
 }
 

@@ -5,7 +5,7 @@ import { problemsOf, valueAt } from './problems.ts';
 import { checkRules } from './resolve-sparsity.ts';
 import { isPath, runFileSchema, type RunFileDocument } from './schema.ts';
 import { RunFileSource, type Path, type Problem } from './source.ts';
-import type { DataConfig } from './types.ts';
+import type { DataConfig, SecurityConfig } from './types.ts';
 
 /**
  * A run file that passed every check that needs no knowledge of model and data: defaults filled in, paths
@@ -19,6 +19,7 @@ export interface RunFile {
   /** A built-in's name, or the absolute path of a module. */
   readonly model: string;
   readonly data: DataConfig;
+  readonly security: SecurityConfig;
   /** The backend as the user wrote it, `auto` included. */
   readonly backend: RunFileDocument['cluster']['backend'];
   /** The rest as written, with the defaults that are known by now. */
@@ -55,6 +56,10 @@ export function parseRunFile(text: string, path: string, options: { readonly set
     seed: document.seed,
     model: isPath(document.model) ? resolve(folder, document.model) : document.model,
     data: resolveData(document.data, folder),
+    security: {
+      ...document.security,
+      certificates: document.security.certificates === null ? null : resolve(folder, document.security.certificates),
+    },
     backend: document.cluster.backend,
     document,
     source,

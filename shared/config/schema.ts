@@ -253,6 +253,13 @@ export const runFileSchema = mapping('A Whittle run file', {
     every: whole('steps between checkpoints, >= 1; default 500', { min: 1 }).default(500),
     keep: whole('newest checkpoints that are kept, >= 1; default 3', { min: 1 }).default(3),
   }).prefault({}),
+  security: mapping('who may take part', {
+    certificates: path('')
+      .nullable()
+      .describe('folder that `whittle certs` made; default none: loopback only')
+      .default(null),
+    insecure: flag('listen off loopback also without certificates; default false').default(false),
+  }).prefault({}),
 });
 
 /** Elastic ranges are read only to say clearly that they are not there yet. */

@@ -16,6 +16,14 @@ export interface RunConfig {
   readonly kernels: { readonly sparseBelow: number };
   readonly wire: { readonly push: WireFormat; readonly pull: WireFormat };
   readonly checkpoint: { readonly every: number; readonly keep: number };
+  readonly security: SecurityConfig;
+}
+
+export interface SecurityConfig {
+  /** Absolute path of the folder that `whittle certs` made; null: plain text, on loopback only. */
+  readonly certificates: string | null;
+  /** Listen off loopback also without certificates. */
+  readonly insecure: boolean;
 }
 
 export type WireFormat = 'float32' | 'bfloat16' | 'float16' | 'int8';

@@ -1,6 +1,7 @@
 import { createRun, prepareLaunch } from '../../launchers/run.ts';
 import { defineCommand, setOption } from '../command.ts';
 import { formatPlan } from '../report.ts';
+import { securityOverrides } from '../security-options.ts';
 import { runInBackground, runInForeground, startOptions } from '../run-command.ts';
 
 export const command = defineCommand({
@@ -30,7 +31,7 @@ export const command = defineCommand({
     const { set, runId, runsDir: runsDirectory, on } = options;
     const prepared = await prepareLaunch({
       runFile,
-      set,
+      set: [...set, ...securityOverrides(options)],
       runsDirectory,
       on,
       ...(runId === undefined ? {} : { runId }),

@@ -1,6 +1,7 @@
 import { prepareResume, updateRunFile } from '../../launchers/resume.ts';
 import { defineCommand, setOption } from '../command.ts';
 import { formatPlan, formatReport } from '../report.ts';
+import { securityOverrides } from '../security-options.ts';
 import { runInBackground, runInForeground, startOptions } from '../run-command.ts';
 
 export const command = defineCommand({
@@ -37,7 +38,7 @@ export const command = defineCommand({
     const { set, servers, workers, step, runsDir: runsDirectory, on } = options;
     const ready = await prepareResume({
       run,
-      set,
+      set: [...set, ...securityOverrides(options)],
       runsDirectory,
       on,
       ...(servers === undefined ? {} : { servers }),

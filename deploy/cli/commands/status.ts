@@ -1,11 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WhittleError } from '../../../shared/errors.ts';
+import { credentialsToAsk } from '../../../shared/security/run-security.ts';
 import type { RunStatus } from '../../../shared/telemetry/run-status.ts';
 import { followRun, hasEnded } from '../../launchers/follow.ts';
 import { defineCommand } from '../command.ts';
 import { findRun } from '../find-run.ts';
 import { Progress } from '../progress.ts';
 import { progressStream, runsOption } from '../run-command.ts';
+import { certsOption } from '../security-options.ts';
 import { formatStatus } from '../status-view.ts';
 
 export const command = defineCommand({
@@ -15,6 +17,7 @@ export const command = defineCommand({
   options: {
     watch: { type: 'boolean', short: 'w', description: 'follow the run until it ends; with --json one line a change' },
     runsDir: runsOption,
+    certs: certsOption,
   },
   examples: [
     { command: 'status', effect: 'show the newest run' },
@@ -46,7 +49,8 @@ export const command = defineCommand({
       }
       if (last !== null) {
         show(last);
-        await followRun({ address: last.scheduler.address, signal, readStatus: read, onStatus: show });
+        const credentials = await credentialsToAsk(directory.path, options.certs);
+        await followRun({ address: last.scheduler.address, credentials, signal, readStatus: read, onStatus: show });
         // The stream may have ended before the last word.
         if (!hasEnded(last) && !signal.aborted) last = (await read()) ?? last;
       }

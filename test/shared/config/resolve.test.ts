@@ -43,6 +43,7 @@ describe('resolveRunConfig', () => {
       kernels: { sparseBelow: 0.2 },
       wire: { push: 'float32', pull: 'float32' },
       checkpoint: { every: 500, keep: 3 },
+      security: { certificates: null, insecure: false },
     } satisfies RunConfig);
   });
 
