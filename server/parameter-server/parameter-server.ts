@@ -19,6 +19,8 @@ import type { ConfigureShard, PushMessage } from './shard-thread.ts';
 import { StepReporter } from './step-reporter.ts';
 
 const NORM_DEADLINE_MS = 30_000;
+/** Room for a format's scales beside 4 bytes an element. */
+const BODY_SLACK_BYTES = 1024;
 
 export interface ParameterServerOptions {
   readonly thread: ThreadCaller;
@@ -45,6 +47,8 @@ export class ParameterServerRole {
   #config: RunConfig | null = null;
   #peers: ReturnType<typeof parameterServerClient>[] = [];
   #stateBytes = 0;
+  /** No worker has reason to send more. */
+  #maxBodyBytes = 0;
   #rank = 0;
   /** Encoded weights of clock t-1 and t: a worker that lags, or a slice lost between servers, needs the older. */
   #answers: Answer[] = [];
@@ -78,6 +82,7 @@ export class ParameterServerRole {
       }
       const stateSize = model.states.reduce((sum, state) => sum + state.shape.reduce((a, b) => a * b, 1), 0);
       this.#stateBytes = request.rank === 0 ? 4 * stateSize : 0;
+      this.#maxBodyBytes = 4 * (end - start) + this.#stateBytes + BODY_SLACK_BYTES;
       this.#peers = request.servers.map((address) => parameterServerClient(address));
       const message: ConfigureShard = {
         generation: request.generation,
@@ -94,7 +99,10 @@ export class ParameterServerRole {
     }),
 
     Exchange: (call) => {
-      const stream = new FrameStream(call, { peer: `worker at ${call.getPeer()}` });
+      const stream = new FrameStream(call, {
+        peer: `worker at ${call.getPeer()}`,
+        maxBodyBytes: this.#maxBodyBytes,
+      });
       const exchange = new Exchange(stream, this.#generation);
       this.#exchanges.add(exchange);
       stream.onMessage((header, body, release) => this.#receive(exchange, header, body, release));

@@ -108,6 +108,21 @@ export class CheckpointStore {
     return readManifest(resolve(this.folder, folder));
   }
 
+  /**
+   * The manifest of a checkpoint of this run, named by another process: a name as `folderName` gives it, never a path
+   * that leads elsewhere. Errors: SECURITY, CHECKPOINT.
+   */
+  async readOwn(name: string): Promise<Manifest> {
+    if (basename(name) !== name || parseCheckpointName(name) === null) {
+      throw new WhittleError(
+        'SECURITY',
+        `checkpoint ${JSON.stringify(name)} is not one of ${this.folder}; it must be a name such as step-00000500-g1`,
+        { data: { name } },
+      );
+    }
+    return this.read(name);
+  }
+
   /** Checks a checkpoint (name or path) whole, reading every byte. Errors: CHECKPOINT, naming what is wrong. */
   async verify(folder: string): Promise<Manifest> {
     const path = resolve(this.folder, folder);

@@ -10,7 +10,7 @@ import type {
 } from '@grpc/grpc-js';
 import type { ParameterServerClient } from '../../protos/generated/whittle/ParameterServer.ts';
 import type { SchedulerClient } from '../../protos/generated/whittle/Scheduler.ts';
-import { channelCredentials, currentCredentials, tokenOptions } from './credentials.ts';
+import { channelCredentials, channelNames, currentCredentials, tokenOptions } from './credentials.ts';
 import type { RunCredentials } from './credentials.ts';
 import { interrupted } from './deadline.ts';
 import { FrameStream } from './frame-stream.ts';
@@ -55,7 +55,9 @@ function clientArguments(
   address: string,
   credentials: RunCredentials = currentCredentials(),
 ): [string, ChannelCredentials, ClientOptions] {
-  return [address, channelCredentials(credentials), { ...channelOptions, ...tokenOptions(credentials) }];
+  const names = credentials.certificates === null ? {} : channelNames(address);
+  const options = { ...channelOptions, ...names, ...tokenOptions(credentials) };
+  return [address, channelCredentials(credentials, address), options];
 }
 
 /** The address that a client was made for. */

@@ -1,6 +1,8 @@
-import { createSecureContext } from 'node:tls';
+import { isIP } from 'node:net';
+import { checkServerIdentity, createSecureContext } from 'node:tls';
+import type { PeerCertificate } from 'node:tls';
 import { ChannelCredentials, Metadata, ServerCredentials } from '@grpc/grpc-js';
-import type { ClientOptions } from '@grpc/grpc-js';
+import type { ChannelOptions, ClientOptions } from '@grpc/grpc-js';
 import type { Certificates } from '../security/certificate-folder.ts';
 
 /** What the members of a run show each other. */
@@ -47,13 +49,27 @@ export function listenSettings(): ListenSettings {
 export const TOKEN_HEADER = 'authorization';
 export const TOKEN_SCHEME = 'Bearer ';
 
-/** The server's name in its address is checked against its certificate. */
-export function channelCredentials({ certificates }: RunCredentials): ChannelCredentials {
+/**
+ * The server's certificate must cover the host of its address (`host:port`). An address is no name that TLS may
+ * announce (RFC 6066), so for one another name is announced and the address checked here.
+ */
+export function channelCredentials({ certificates }: RunCredentials, address: string): ChannelCredentials {
   if (certificates === null) return ChannelCredentials.createInsecure();
   const { authority, certificate, key } = certificates;
+  const host = hostOf(address);
   return ChannelCredentials.createFromSecureContext(
     createSecureContext({ ca: authority, cert: certificate, key, minVersion: 'TLSv1.3' }),
+    { checkServerIdentity: (_announced, peer) => checkServerIdentity(host, peer as PeerCertificate) },
   );
+}
+
+/** Options of a channel to `address` that go with its credentials. */
+export function channelNames(address: string): ChannelOptions {
+  return isIP(hostOf(address)) === 0 ? {} : { 'grpc.ssl_target_name_override': 'whittle.invalid' };
+}
+
+function hostOf(address: string): string {
+  return address.slice(0, address.lastIndexOf(':')).replace(/^\[(.*)\]$/, '$1');
 }
 
 /** Clients without a certificate of the same authority are refused in the handshake. */

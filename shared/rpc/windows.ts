@@ -63,6 +63,7 @@ export class ServerConnections {
   readonly #strangers = new Map<Socket, NodeJS.Timeout>();
   readonly #sockets = new Set<Socket>();
   readonly #sessions = new Set<ServerHttp2Session>();
+  #lastClosed: readonly [peer: string, bytesRead: number] = ['', 0];
   #closedRead = 0;
   #closedWritten = 0;
 
@@ -95,12 +96,7 @@ export class ServerConnections {
       listener.on('sessionError', (error: Error, session?: ServerHttp2Session) =>
         onRefused(peerOf(session?.socket), `it does not speak HTTP/2 as it must: ${error.message}`),
       );
-      listener.on('tlsClientError', (error: Error, socket: TLSSocket) => {
-        // A port probe connects and goes.
-        if (socket.bytesRead === 0 && (error as NodeJS.ErrnoException).code === 'ECONNRESET') return;
-        const reason = (socket.authorizationError as unknown as string | null) ?? error.message;
-        onRefused(peerOf(socket), `the TLS handshake failed: ${reason}`);
-      });
+      listener.on('tlsClientError', (error: Error, socket: TLSSocket) => this.#handshakeFailed(error, socket));
     }
   }
 
@@ -146,9 +142,11 @@ export class ServerConnections {
   }
 
   #addSocket(socket: Socket): void {
+    const peer = peerOf(socket);
     this.#sockets.add(socket);
-    this.#addStranger(socket);
+    this.#addStranger(socket, peer);
     socket.once('close', () => {
+      this.#lastClosed = [peer, socket.bytesRead];
       this.#sockets.delete(socket);
       clearTimeout(this.#strangers.get(socket));
       this.#strangers.delete(socket);
@@ -157,9 +155,16 @@ export class ServerConnections {
     });
   }
 
-  #addStranger(socket: Socket): void {
+  #handshakeFailed(error: Error, socket: TLSSocket): void {
+    // One that was cut in its handshake has forgotten its address by now; its TCP socket closed right before.
+    const [peer, read] = socket.remotePort === undefined ? this.#lastClosed : [peerOf(socket), 1];
+    const reason = (socket.authorizationError as unknown as string | null) ?? error.message;
+    // A port probe connects and goes.
+    if (read > 0) this.#limits.onRefused(peer, `the TLS handshake failed: ${reason}`);
+  }
+
+  #addStranger(socket: Socket, peer: string): void {
     const { strangers, strangerMilliseconds, onRefused } = this.#limits;
-    const peer = peerOf(socket);
     const refuse = (stranger: Socket, reason: string): void => {
       onRefused(peerOf(stranger), reason);
       stranger.destroy();
