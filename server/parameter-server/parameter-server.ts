@@ -2,6 +2,7 @@ import type { Header__Output } from '../../protos/generated/whittle/Header.ts';
 import type { ParameterServerHandlers } from '../../protos/generated/whittle/ParameterServer.ts';
 import type { Directive__Output } from '../../protos/generated/whittle/Directive.ts';
 import type { ShardEntry } from '../../shared/checkpoint/manifest.ts';
+import { requireCheckpointName } from '../../shared/checkpoint/store.ts';
 import type { RunConfig } from '../../shared/config/types.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import type { DyadicNode } from '../../shared/layout/dyadic.ts';
@@ -73,6 +74,7 @@ export class ParameterServerRole {
   readonly handlers: ParameterServerHandlers = {
     Configure: unaryHandler(async (request) => {
       this.#checkGeneration(request.generation);
+      if (request.restoreFrom !== '') requireCheckpointName(request.restoreFrom);
       const model = JSON.parse(request.modelDescription) as ModelDescription;
       this.#config = JSON.parse(request.runFile) as RunConfig;
       this.#rank = request.rank;

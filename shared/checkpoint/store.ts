@@ -113,13 +113,7 @@ export class CheckpointStore {
    * that leads elsewhere. Errors: SECURITY, CHECKPOINT.
    */
   async readOwn(name: string): Promise<Manifest> {
-    if (basename(name) !== name || parseCheckpointName(name) === null) {
-      throw new WhittleError(
-        'SECURITY',
-        `checkpoint ${JSON.stringify(name)} is not one of ${this.folder}; it must be a name such as step-00000500-g1`,
-        { data: { name } },
-      );
-    }
+    requireCheckpointName(name);
     return this.read(name);
   }
 
@@ -189,6 +183,16 @@ export class CheckpointStore {
   readRange(manifest: Manifest, start: number, end: number, options: ReadRangeOptions = {}): Promise<ShardSnapshot> {
     return readRange(this.folderOf(manifest), manifest, start, end, options);
   }
+}
+
+/** Refuses what is no name of a checkpoint, such as a path out of the run directory. Errors: SECURITY. */
+export function requireCheckpointName(name: string): void {
+  if (basename(name) === name && parseCheckpointName(name) !== null) return;
+  throw new WhittleError(
+    'SECURITY',
+    `checkpoint ${JSON.stringify(name)} is none of the run's own; it must be a name such as step-00000500-g1, not a path`,
+    { data: { name } },
+  );
 }
 
 /**

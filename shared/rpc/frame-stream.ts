@@ -338,10 +338,10 @@ export class FrameStream {
     );
   }
 
-  /** Why no further message is taken, or null. */
+  /** Why no further message to a worker is taken, or null: what it asks for costs it less than us. */
   #queueFull(): WhittleError | null {
     const waiting = this.#queue.length;
-    if (waiting < ALWAYS_QUEUED) return null;
+    if ('cancel' in this.#duplex || waiting < ALWAYS_QUEUED) return null;
     if (waiting < MAX_QUEUED && this.#queuedBytes <= MAX_QUEUED_BYTES) return null;
     return violation(`${this.#peer} does not read: ${waiting} messages of ${this.#queuedBytes} bytes wait for it`);
   }

@@ -185,11 +185,16 @@ function hostPort(host: string, port: number): string {
 function shutDown(server: Server, connections: ServerConnections, graceMilliseconds: number): Promise<void> {
   return new Promise<void>((resolve) => {
     // Again and again: a connection accepted at the last moment becomes a session only later.
-    const timer = setInterval(() => connections.destroy(), graceMilliseconds);
-    server.tryShutdown(() => {
+    const timer = setInterval(() => {
+      // grpc-js waits for ever for a session that was just being destroyed when it was asked to shut down.
+      if (connections.isEmpty) done();
+      else connections.destroy();
+    }, graceMilliseconds);
+    const done = (): void => {
       clearInterval(timer);
       resolve();
-    });
+    };
+    server.tryShutdown(done);
   });
 }
 

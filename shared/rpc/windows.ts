@@ -134,6 +134,10 @@ export class ServerConnections {
     }));
   }
 
+  get isEmpty(): boolean {
+    return this.#sockets.size === 0;
+  }
+
   /** Cuts every connection. grpc-js's forceShutdown forgets its sessions when channelz is off. */
   destroy(): void {
     for (const session of this.#sessions) session.destroy();
