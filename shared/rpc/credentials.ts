@@ -1,6 +1,5 @@
 import { isIP } from 'node:net';
 import { checkServerIdentity, createSecureContext } from 'node:tls';
-import type { PeerCertificate } from 'node:tls';
 import { ChannelCredentials, Metadata, ServerCredentials } from '@grpc/grpc-js';
 import type { ChannelOptions, ClientOptions } from '@grpc/grpc-js';
 import type { Certificates } from '../security/certificate-folder.ts';
@@ -59,7 +58,7 @@ export function channelCredentials({ certificates }: RunCredentials, address: st
   const host = hostOf(address);
   return ChannelCredentials.createFromSecureContext(
     createSecureContext({ ca: authority, cert: certificate, key, minVersion: 'TLSv1.3' }),
-    { checkServerIdentity: (_announced, peer) => checkServerIdentity(host, peer as PeerCertificate) },
+    { checkServerIdentity: (_announced, peer) => checkServerIdentity(host, peer) },
   );
 }
 

@@ -23,7 +23,10 @@ export const command = defineCommand({
   },
   examples: [
     { command: 'certs --out certs --hosts node1,node2,10.0.0.3', effect: 'make certificates for three hosts' },
-    { command: 'launch run.yaml --certs certs', effect: 'train with them' },
+    {
+      command: 'certs --out certs --days 7 --json',
+      effect: 'make some for this machine alone, and print what they cover',
+    },
   ],
   handler: async ({ options, output }) => {
     if (options.out === undefined)

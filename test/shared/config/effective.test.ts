@@ -103,6 +103,7 @@ const config = fc.integer({ min: 1, max: 2 ** 31 - 1 }).chain((runSteps) =>
     kernels: fc.record({ sparseBelow: unit }),
     wire: fc.record({ push: fc.constantFrom('float32', 'int8'), pull: fc.constantFrom('float32', 'bfloat16') }),
     checkpoint: fc.record({ every: small, keep: small }),
+    security: fc.record({ certificates: fc.constantFrom(null, '/c/certs'), insecure: fc.boolean() }),
   }),
 ) as unknown as fc.Arbitrary<RunConfig>;
 
