@@ -168,10 +168,11 @@ function makeMissing(path: string, made: string[]): void {
 /** Raises the windows of a server as roles do, which goes through private fields of grpc-js (design section 6). */
 export async function checkTransport(): Promise<Finding> {
   const { STREAM_WINDOW_BYTES, ServerConnections } = await import('../../shared/rpc/windows.ts');
+  const { SERVER_LIMITS } = await import('../../shared/rpc/options.ts');
   const { Server } = await import('@grpc/grpc-js');
   const server = new Server();
   try {
-    new ServerConnections(server);
+    new ServerConnections(server, { ...SERVER_LIMITS, onRefused: () => undefined });
     return {
       check: 'transport',
       status: 'ok',

@@ -3,6 +3,8 @@ import { WhittleError } from '../../shared/errors.ts';
 import { endLingering, roleSignal } from '../launchers/role-signal.ts';
 import { openSchedulerFinder } from '../../shared/coordination/scheduler-finder.ts';
 import type { OptionDefinitions } from './command.ts';
+import { listenOptions, secureRole } from './security-options.ts';
+import type { ParsedListenOptions } from './security-options.ts';
 
 /** What a server or worker is told. */
 export interface MemberOptions {
@@ -34,9 +36,10 @@ export const memberOptions = {
     max: 65535,
     description: 'port to listen on; 0 takes a free one',
   },
+  ...listenOptions,
 } as const satisfies OptionDefinitions;
 
-export interface ParsedMemberOptions {
+export interface ParsedMemberOptions extends ParsedListenOptions {
   readonly scheduler: string | undefined;
   readonly runDir: string | undefined;
   readonly rank: number | undefined;
@@ -54,6 +57,7 @@ export async function runMember(
   if (scheduler !== null && !/^.+:\d{1,5}$/.test(scheduler))
     throw new WhittleError('USAGE', `--scheduler is "${scheduler}"; give HOST:PORT, such as 127.0.0.1:7000`);
   const runDirectory = resolve(required(options.runDir, '--run-dir'));
+  await secureRole(runDirectory, options);
   const finder = await openSchedulerFinder(runDirectory, scheduler);
   const role = roleSignal({ signal, scheduler: () => finder.locate() });
   // A defect is a death: the scheduler has not heard of it, and a supervisor may start the role again.

@@ -72,6 +72,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./commands/doctor.ts'),
   },
   {
+    name: 'certs',
+    group: user,
+    summary: "make a run's certificates and token",
+    load: () => import('./commands/certs.ts'),
+  },
+  {
     name: 'scheduler',
     group: role,
     summary: 'run the scheduler of a run',

@@ -11,6 +11,7 @@ import type { Context, OptionDefinitions } from './command.ts';
 import type { Output } from './output.ts';
 import { Progress, type ProgressStream } from './progress.ts';
 import { formatEnding, formatReport, layersAt, type ReportContext } from './report.ts';
+import { securityOptions } from './security-options.ts';
 
 /** Options that every command on runs has. */
 export const runsOption = {
@@ -46,6 +47,7 @@ export const startOptions = {
     default: 0,
     description: 'schedulers that wait to take over; they need a coordinator that elects',
   },
+  ...securityOptions,
   dryRun: { type: 'boolean', description: 'print the plan and start nothing' },
   detach: { type: 'boolean', description: 'return as soon as the run has started; it goes on in the background' },
 } as const satisfies OptionDefinitions;

@@ -1,6 +1,8 @@
 import { rm, stat } from 'node:fs/promises';
 import { openSchedulerFinder } from '../../shared/coordination/scheduler-finder.ts';
 import { schedulerClient, unary } from '../../shared/rpc/client.ts';
+import type { RunCredentials } from '../../shared/rpc/credentials.ts';
+import { credentialsToAsk } from '../../shared/security/run-security.ts';
 import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunResult, RunStatus, StepMetrics } from '../../shared/telemetry/run-status.ts';
 import { conclude } from './conclude.ts';
@@ -62,6 +64,7 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
     throw error;
   }
 
+  const credentials = await credentialsToAsk(plan.runDirectory);
   const over = new AbortController();
   const steps = await StepFeed.open(directory, plan.resume !== null, hooks.onStep);
   let last: RunStatus | null = null;
@@ -70,6 +73,7 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
   const locate = (): Promise<string | null> => finder.locate();
   const following = followRun({
     locate,
+    credentials,
     signal: over.signal,
     readStatus: () => directory.readStatus().catch(() => null),
     onStatus: (status) => {
@@ -78,7 +82,7 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
       steps.poll().catch(endBroken);
     },
   }).catch(endBroken);
-  const stopping = stopOnAbort(run, locate, signal);
+  const stopping = stopOnAbort(run, locate, credentials, signal);
   const kill = (): void => run.kill();
   killSignal?.addEventListener('abort', kill, { once: true });
   if (killSignal?.aborted === true) kill();
@@ -102,13 +106,18 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
 }
 
 /** First abort: the scheduler is asked to stop. Where it cannot be, or does not in time, everything is killed. */
-function stopOnAbort(run: LaunchedRun, locate: () => Promise<string | null>, signal: AbortSignal): { dispose(): void } {
+function stopOnAbort(
+  run: LaunchedRun,
+  locate: () => Promise<string | null>,
+  credentials: RunCredentials,
+  signal: AbortSignal,
+): { dispose(): void } {
   let deadline: NodeJS.Timeout | undefined;
   let disposed = false;
   const stop = async (): Promise<void> => {
     deadline = setTimeout(() => run.kill(), STOP_DEADLINE);
     try {
-      await askToStop((await locate()) ?? run.schedulerAddress, 'interrupted');
+      await askToStop((await locate()) ?? run.schedulerAddress, 'interrupted', credentials);
     } catch {
       if (!disposed) run.kill();
     }
@@ -125,9 +134,9 @@ function stopOnAbort(run: LaunchedRun, locate: () => Promise<string | null>, sig
   };
 }
 
-/** Asks a scheduler to checkpoint and stop; resolves when it has heard. Errors: ROLE_LOST, DEADLINE. */
-export async function askToStop(address: string, reason: string): Promise<void> {
-  const client = schedulerClient(address);
+/** Asks a scheduler to checkpoint and stop; resolves when it has heard. Errors: ROLE_LOST, DEADLINE, SECURITY. */
+export async function askToStop(address: string, reason: string, credentials: RunCredentials): Promise<void> {
+  const client = schedulerClient(address, credentials);
   try {
     await unary(client, 'stop', { reason }, { deadlineMilliseconds: STOP_RPC_DEADLINE });
   } finally {

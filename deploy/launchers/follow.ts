@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { schedulerClient } from '../../shared/rpc/client.ts';
+import type { RunCredentials } from '../../shared/rpc/credentials.ts';
 import type { RunStatus } from '../../shared/telemetry/run-status.ts';
 
 /** Milliseconds between looks at status.json where the scheduler cannot be watched. */
@@ -8,6 +9,8 @@ const POLL_EVERY = 500;
 export interface FollowOptions {
   /** host:port of the scheduler now, or null while there is none: one that takes over listens elsewhere. */
   readonly locate: () => Promise<string | null>;
+  /** What the scheduler asks for. */
+  readonly credentials: RunCredentials;
   /** The end of following. */
   readonly signal: AbortSignal;
   /** status.json, or null while there is none. */
@@ -36,8 +39,8 @@ export async function followRun(options: FollowOptions): Promise<void> {
 }
 
 /** Resolves to true when the run's last status came, false when the stream ended before. */
-async function watchScheduler(address: string, { signal, onStatus }: FollowOptions): Promise<boolean> {
-  const client = schedulerClient(address);
+async function watchScheduler(address: string, { credentials, signal, onStatus }: FollowOptions): Promise<boolean> {
+  const client = schedulerClient(address, credentials);
   const stream = client.watch({});
   const cancel = (): void => stream.cancel();
   signal.addEventListener('abort', cancel, { once: true });

@@ -12,6 +12,7 @@ import { openCoordinatorOf } from '../../shared/coordination/scheduler-finder.ts
 import { WhittleError } from '../../shared/errors.ts';
 import { commandLine } from '../../shared/invocation.ts';
 import { plural } from '../../shared/plural.ts';
+import { checkSecurity } from '../../shared/security/run-security.ts';
 import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunResult } from '../../shared/telemetry/run-status.ts';
 import { describeJob } from '../../worker/training/describe.ts';
@@ -85,6 +86,7 @@ export async function prepareResume(options: ResumeOptions): Promise<PreparedRes
     const changed = changedBehaviour(from.manifest.model, job.description, basename(from.folder));
     if (changed !== null) warnings.push(changed);
     const { config } = job;
+    await checkSecurity(config.security);
     if (config.training.steps < from.manifest.clock) {
       throw new WhittleError(
         'USAGE',

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RoleExitedRequest } from '../../protos/generated/whittle/RoleExitedRequest.ts';
 import { WhittleError } from '../../shared/errors.ts';
+import { credentialsToAsk } from '../../shared/security/run-security.ts';
 import { schedulerClient, unary } from '../../shared/rpc/client.ts';
 
 /** Milliseconds. */
@@ -16,10 +17,11 @@ const GIVE_UP_AFTER = 60_000;
 export async function reportExit(
   locate: () => Promise<string>,
   request: RoleExitedRequest,
+  runDirectory: string,
   signal: AbortSignal,
 ): Promise<boolean | null> {
   for (const end = Date.now() + GIVE_UP_AFTER; !signal.aborted && Date.now() < end;) {
-    const client = schedulerClient(await locate());
+    const client = schedulerClient(await locate(), await credentialsToAsk(runDirectory));
     try {
       const reply = await unary(client, 'roleExited', request, { deadlineMilliseconds: CALL_DEADLINE, signal });
       return reply.goesOn;

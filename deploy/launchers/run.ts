@@ -3,6 +3,7 @@ import { loadRunFile } from '../../shared/config/run-file.ts';
 import { runConfigToYaml } from '../../shared/config/effective.ts';
 import type { RunConfig } from '../../shared/config/types.ts';
 import { WhittleError } from '../../shared/errors.ts';
+import { checkSecurity, loadRunSecurity } from '../../shared/security/run-security.ts';
 import { newRunId, RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunResult, RunStatus } from '../../shared/telemetry/run-status.ts';
 import { describeJob } from '../../worker/training/describe.ts';
@@ -52,6 +53,7 @@ export async function prepareLaunch(options: LaunchOptions): Promise<PreparedRun
   const runsDirectory = resolvePath(options.runsDirectory ?? DEFAULT_RUNS);
   if (options.runId !== undefined) await RunDirectory.requireFree(runsDirectory, options.runId);
   const { config, description, warnings } = await describeJob(loadRunFile(options.runFile, { set: options.set ?? [] }));
+  await checkSecurity(config.security);
   const runId = options.runId ?? newRunId(config.name);
   const runDirectory = resolvePath(runsDirectory, runId);
   return {
@@ -66,7 +68,10 @@ export async function prepareLaunch(options: LaunchOptions): Promise<PreparedRun
 
 /** Makes the run directory with the effective run file. Errors: RUN_EXISTS, DISK, USAGE. */
 export async function createRun(prepared: PreparedRun): Promise<void> {
-  await RunDirectory.create(prepared.runsDirectory, prepared.launchPlan.runId, runConfigToYaml(prepared.config));
+  const { config, launchPlan, runsDirectory } = prepared;
+  const directory = await RunDirectory.create(runsDirectory, launchPlan.runId, runConfigToYaml(config));
+  // The token, before anything starts.
+  await loadRunSecurity(directory.path, { make: true });
 }
 
 /**

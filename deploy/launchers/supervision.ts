@@ -258,6 +258,7 @@ export class Supervision {
     const report = reportExit(
       () => this.#address(),
       { role: post.role, rank: post.rank, message: `${nameOf(post)} ${message}`, replaced },
+      this.#options.plan.runDirectory,
       this.#over.signal,
     );
     this.#pending.add(report);

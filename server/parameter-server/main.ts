@@ -100,6 +100,7 @@ export async function runServer(options: MemberOptions): Promise<number> {
       runId: directory.runId,
       file: directory.logFile('server', welcome.rank),
     });
+    server.logRefusals((fields, message) => log.warn(fields, message));
     log.info({ address: server.address, generation: welcome.generation }, 'admitted');
     note = (message) => log.warn({ step: role.clock }, message);
     server.setServing(true);

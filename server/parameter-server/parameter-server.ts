@@ -3,6 +3,7 @@ import type { Header__Output } from '../../protos/generated/whittle/Header.ts';
 import type { ParameterServerHandlers } from '../../protos/generated/whittle/ParameterServer.ts';
 import type { Directive__Output } from '../../protos/generated/whittle/Directive.ts';
 import type { ShardEntry } from '../../shared/checkpoint/manifest.ts';
+import { requireCheckpointName } from '../../shared/checkpoint/store.ts';
 import type { RunConfig } from '../../shared/config/types.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import type { DyadicNode } from '../../shared/layout/dyadic.ts';
@@ -25,6 +26,8 @@ const NORM_DEADLINE_MS = 120_000;
 /** Mask commits and shard files that are kept for a scheduler that takes over. */
 const KEPT_COMMITS = 8;
 const KEPT_FILES = 4;
+/** Room for a format's scales beside 4 bytes an element. */
+const BODY_SLACK_BYTES = 1024;
 
 export interface ParameterServerOptions {
   readonly thread: ThreadCaller;
@@ -61,6 +64,8 @@ export class ParameterServerRole {
   #config: RunConfig | null = null;
   #peers: ReturnType<typeof parameterServerClient>[] = [];
   #stateBytes = 0;
+  /** No worker has reason to send more. */
+  #maxBodyBytes = 0;
   #rank = 0;
   /** Encoded weights of clock t-1 and t: a worker that lags, or a slice lost between servers, needs the older. */
   #answers: Answer[] = [];
@@ -97,7 +102,10 @@ export class ParameterServerRole {
     }),
 
     Exchange: (call) => {
-      const stream = new FrameStream(call, { peer: `worker at ${call.getPeer()}` });
+      const stream = new FrameStream(call, {
+        peer: `worker at ${call.getPeer()}`,
+        maxBodyBytes: this.#maxBodyBytes,
+      });
       const exchange = new Exchange(stream, this.#generation);
       this.#exchanges.add(exchange);
       stream.onMessage((header, body, release) => this.#receive(exchange, header, body, release));
@@ -230,6 +238,7 @@ export class ParameterServerRole {
   }
 
   async #configure(request: ConfigureRequest__Output): Promise<{ clock: number; maskEpoch: number }> {
+    if (request.restoreFrom !== '') requireCheckpointName(request.restoreFrom);
     const model = JSON.parse(request.modelDescription) as ModelDescription;
     this.#config = JSON.parse(request.runFile) as RunConfig;
     this.#rank = request.rank;
@@ -239,6 +248,7 @@ export class ParameterServerRole {
     }
     const stateSize = model.states.reduce((sum, state) => sum + state.shape.reduce((a, b) => a * b, 1), 0);
     this.#stateBytes = request.rank === 0 ? 4 * stateSize : 0;
+    this.#maxBodyBytes = 4 * (end - start) + this.#stateBytes + BODY_SLACK_BYTES;
     this.#peers = request.servers.map((address) => parameterServerClient(address));
     const message: ConfigureShard = {
       generation: request.generation,

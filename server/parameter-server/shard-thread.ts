@@ -86,7 +86,7 @@ serveThread(port, {
     shard = next;
     if (message.restoreFrom) {
       const store = new CheckpointStore(message.runDirectory);
-      const manifest: Manifest = await store.read(message.restoreFrom);
+      const manifest: Manifest = await store.readOwn(message.restoreFrom);
       const snapshot = await store.readRange(manifest, message.start, message.end, { withState: stateSize > 0 });
       next.restore(manifest.clock, manifest.maskEpoch, snapshot);
     }

@@ -86,6 +86,7 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
         }),
       ],
     });
+    server.logRefusals((fields, message) => log.warn(fields, message));
     coordinator = await openCoordinator(config.coordination, options.runDirectory, {
       onWaiting: (message) => log.warn(message),
     });
@@ -118,7 +119,8 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
     live = { timeline, status: () => JSON.stringify(status()) };
     const publish = async (): Promise<void> => {
       const now = status();
-      for (const watcher of watchers) watcher.write({ json: JSON.stringify(now) });
+      // One that does not read misses some.
+      for (const watcher of watchers) if (!watcher.writableNeedDrain) watcher.write({ json: JSON.stringify(now) });
       await directory.writeStatus(now);
     };
     // What is written down, servers need not keep for a scheduler that takes over.

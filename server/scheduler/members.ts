@@ -78,7 +78,11 @@ export class Members {
         if (!member) member = this.#register(report.register, stream);
         return;
       }
-      if (!member || !this.isLive(member)) return;
+      if (!member) {
+        stream.emit('error', { code: status.INVALID_ARGUMENT, details: 'the first report of a session must register' });
+        return;
+      }
+      if (!this.isLive(member)) return;
       member.lastHeard = performance.now();
       if (report.heartbeat) {
         member.clock = report.heartbeat.clock;

@@ -108,6 +108,15 @@ export class CheckpointStore {
     return readManifest(resolve(this.folder, folder));
   }
 
+  /**
+   * The manifest of a checkpoint of this run, named by another process: a name as `folderName` gives it, never a path
+   * that leads elsewhere. Errors: SECURITY, CHECKPOINT.
+   */
+  async readOwn(name: string): Promise<Manifest> {
+    requireCheckpointName(name);
+    return this.read(name);
+  }
+
   /** Checks a checkpoint (name or path) whole, reading every byte. Errors: CHECKPOINT, naming what is wrong. */
   async verify(folder: string): Promise<Manifest> {
     const path = resolve(this.folder, folder);
@@ -174,6 +183,16 @@ export class CheckpointStore {
   readRange(manifest: Manifest, start: number, end: number, options: ReadRangeOptions = {}): Promise<ShardSnapshot> {
     return readRange(this.folderOf(manifest), manifest, start, end, options);
   }
+}
+
+/** Refuses what is no name of a checkpoint, such as a path out of the run directory. Errors: SECURITY. */
+export function requireCheckpointName(name: string): void {
+  if (basename(name) === name && parseCheckpointName(name) !== null) return;
+  throw new WhittleError(
+    'SECURITY',
+    `checkpoint ${JSON.stringify(name)} is none of the run's own; it must be a name such as step-00000500-g1, not a path`,
+    { data: { name } },
+  );
 }
 
 /**

@@ -58,6 +58,7 @@ export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
     wire,
     checkpoint,
     coordination: runFile.coordination,
+    security: runFile.security,
   };
 }
 

@@ -7,7 +7,7 @@ import { problemsOf, valueAt } from './problems.ts';
 import { checkRules } from './resolve-sparsity.ts';
 import { isPath, runFileSchema, type RunFileDocument, workerRange } from './schema.ts';
 import { RunFileSource, type Path, type Problem } from './source.ts';
-import type { CoordinationConfig, DataConfig } from './types.ts';
+import type { CoordinationConfig, DataConfig, SecurityConfig } from './types.ts';
 
 /**
  * A run file that passed every check that needs no knowledge of model and data: defaults filled in, paths
@@ -22,6 +22,7 @@ export interface RunFile {
   readonly model: string;
   readonly data: DataConfig;
   readonly coordination: CoordinationConfig;
+  readonly security: SecurityConfig;
   /** The backend as the user wrote it, `auto` included. */
   readonly backend: RunFileDocument['cluster']['backend'];
   /** The rest as written, with the defaults that are known by now. */
@@ -63,6 +64,10 @@ export function parseRunFile(text: string, path: string, options: { readonly set
     model: isPath(document.model) ? resolve(folder, document.model) : document.model,
     data: resolveData(document.data, folder),
     coordination: resolveCoordination(document.coordination, folder),
+    security: {
+      ...document.security,
+      certificates: document.security.certificates === null ? null : resolve(folder, document.security.certificates),
+    },
     backend: document.cluster.backend,
     document,
     source,

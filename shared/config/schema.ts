@@ -262,6 +262,13 @@ export const runFileSchema = mapping('A Whittle run file', {
     keep: whole('newest checkpoints that are kept, >= 1; default 3', { min: 1 }).default(3),
   }).prefault({}),
   coordination: coordinationSchema,
+  security: mapping('who may take part', {
+    certificates: path('')
+      .nullable()
+      .describe('folder that `whittle certs` made; default none: loopback only')
+      .default(null),
+    insecure: flag('listen off loopback also without certificates; default false').default(false),
+  }).prefault({}),
 });
 
 /** A number, or a range `2:8` of workers that come and go. */

@@ -21,6 +21,7 @@ export interface RunConfig {
   readonly wire: { readonly push: WireFormat; readonly pull: WireFormat };
   readonly checkpoint: { readonly every: number; readonly keep: number };
   readonly coordination: CoordinationConfig;
+  readonly security: SecurityConfig;
 }
 
 /** `embedded`: files in the run directory. */
@@ -38,6 +39,13 @@ export interface EtcdConfig {
   readonly certificates?: { readonly ca: string; readonly certificate?: string; readonly key?: string };
   readonly leaseSeconds: number;
   readonly deadlineSeconds: number;
+}
+
+export interface SecurityConfig {
+  /** Absolute path of the folder that `whittle certs` made; null: plain text, on loopback only. */
+  readonly certificates: string | null;
+  /** Listen off loopback also without certificates. */
+  readonly insecure: boolean;
 }
 
 export type WireFormat = 'float32' | 'bfloat16' | 'float16' | 'int8';

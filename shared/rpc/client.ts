@@ -1,7 +1,17 @@
-import { Metadata, credentials, status } from '@grpc/grpc-js';
-import type { CallOptions, ChannelOptions, Client, ClientUnaryCall, requestCallback } from '@grpc/grpc-js';
+import { Metadata, status } from '@grpc/grpc-js';
+import type {
+  CallOptions,
+  ChannelCredentials,
+  ChannelOptions,
+  Client,
+  ClientOptions,
+  ClientUnaryCall,
+  requestCallback,
+} from '@grpc/grpc-js';
 import type { ParameterServerClient } from '../../protos/generated/whittle/ParameterServer.ts';
 import type { SchedulerClient } from '../../protos/generated/whittle/Scheduler.ts';
+import { channelCredentials, channelNames, currentCredentials, tokenOptions } from './credentials.ts';
+import type { RunCredentials } from './credentials.ts';
 import { interrupted } from './deadline.ts';
 import { FrameStream } from './frame-stream.ts';
 import type { FrameStreamOptions } from './frame-stream.ts';
@@ -25,17 +35,29 @@ const channelOptions: ChannelOptions = {
   'grpc.max_reconnect_backoff_ms': 1000,
 };
 
-/** `address`: `host:port`. Nothing is connected before the first call. End with `client.close()`. */
-export function schedulerClient(address: string): SchedulerClient {
-  return new Scheduler(address, credentials.createInsecure(), channelOptions);
+/**
+ * `address`: `host:port`. Nothing is connected before the first call. End with `client.close()`. `credentials` are by
+ * default those of the process, see `useCredentials`.
+ */
+export function schedulerClient(address: string, credentials?: RunCredentials): SchedulerClient {
+  return new Scheduler(...clientArguments(address, credentials));
 }
 
-export function parameterServerClient(address: string): ParameterServerClient {
-  return new ParameterServer(address, credentials.createInsecure(), channelOptions);
+export function parameterServerClient(address: string, credentials?: RunCredentials): ParameterServerClient {
+  return new ParameterServer(...clientArguments(address, credentials));
 }
 
-export function healthClient(address: string): HealthClient {
-  return new Health(address, credentials.createInsecure(), channelOptions);
+export function healthClient(address: string, credentials?: RunCredentials): HealthClient {
+  return new Health(...clientArguments(address, credentials));
+}
+
+function clientArguments(
+  address: string,
+  credentials: RunCredentials = currentCredentials(),
+): [string, ChannelCredentials, ClientOptions] {
+  const names = credentials.certificates === null ? {} : channelNames(address);
+  const options = { ...channelOptions, ...names, ...tokenOptions(credentials) };
+  return [address, channelCredentials(credentials, address), options];
 }
 
 /** The address that a client was made for. */

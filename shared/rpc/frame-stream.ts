@@ -16,6 +16,13 @@ import { fromStatus, toStatus } from './rpc-errors.ts';
 export const DEFAULT_CREDIT_BYTES = 16 << 20;
 export const DEFAULT_MAX_BODY_BYTES = 2 ** 31 - 1;
 
+/** Messages that may wait to be sent, and bytes of them beyond the first few: who asks and never reads is dropped. */
+const MAX_QUEUED = 256;
+const MAX_QUEUED_BYTES = 64 << 20;
+const ALWAYS_QUEUED = 4;
+/** A worker reads and gives credit at once, whatever it computes; a server may rightly wait for other workers. */
+const SERVER_STALL_MILLISECONDS = 60_000;
+
 const CANCEL_TURNS = 4;
 
 export type FrameDuplex = ClientDuplexStream<Frame, Frame__Output> | ServerDuplexStream<Frame__Output, Frame>;
@@ -43,6 +50,11 @@ export interface FrameStreamOptions {
   readonly maxBodyBytes?: number;
   /** Whether bodies carry a crc32. Both sides must agree. Default true. */
   readonly checksum?: boolean;
+  /**
+   * How long a message may be under way without a byte of it moving, in milliseconds, before the peer counts as one
+   * that never reads (or never goes on writing) and the stream ends; 0: for ever. Default 60 s in servers, else 0.
+   */
+  readonly stallMilliseconds?: number;
 }
 
 interface Outgoing {
@@ -84,6 +96,7 @@ export class FrameStream {
   #closing = false;
 
   readonly #queue: Outgoing[] = [];
+  #queuedBytes = 0;
   readonly #unsettled = new Set<Outgoing>();
   #pumping = false;
   #blocked = false;
@@ -95,14 +108,23 @@ export class FrameStream {
   #granted = 0;
   #owed = 0;
 
+  readonly #stallMilliseconds: number;
+  #stallTimer: NodeJS.Timeout | undefined;
+  /** performance.now() when something last moved, or when nothing was under way. */
+  #lastMoved = performance.now();
+
   constructor(duplex: FrameDuplex, options: FrameStreamOptions) {
     this.#duplex = duplex;
     this.#peer = options.peer;
     this.#creditBytes = options.creditBytes ?? DEFAULT_CREDIT_BYTES;
     this.#checksum = options.checksum ?? true;
     this.#assembler = new MessageAssembler(options.maxBodyBytes ?? DEFAULT_MAX_BODY_BYTES, this.#checksum);
+    this.#stallMilliseconds = options.stallMilliseconds ?? ('cancel' in duplex ? 0 : SERVER_STALL_MILLISECONDS);
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
     this.#listen();
+    if (this.#stallMilliseconds > 0) {
+      this.#stallTimer = setInterval(() => this.#checkStall(), this.#stallMilliseconds / 4).unref();
+    }
   }
 
   /** Bytes of bodies the peer may send now. */
@@ -128,6 +150,11 @@ export class FrameStream {
     if (signal?.aborted === true) return Promise.reject(interrupted(signal, what));
     if (this.#reason !== undefined) return Promise.reject(this.#reason ?? this.#ended());
     if (this.#closing) return Promise.reject(this.#ended());
+    const full = this.#queueFull();
+    if (full !== null) {
+      this.destroy(full);
+      return Promise.reject(full);
+    }
     return new Promise<void>((resolve, reject) => {
       const parts = bodyParts(body);
       const onAbort = (): void => this.#abort(outgoing, interrupted(signal, what));
@@ -147,6 +174,7 @@ export class FrameStream {
       signal?.addEventListener('abort', onAbort, { once: true });
       this.#unsettled.add(outgoing);
       this.#queue.push(outgoing);
+      this.#queuedBytes += outgoing.bytes;
       void this.#pump();
     });
   }
@@ -172,6 +200,7 @@ export class FrameStream {
       void this.#finish(new WhittleError('ROLE_LOST', `${this.#peer} ${how}`, { retryable: true }));
     duplex.on('drain', () => {
       this.#blocked = false;
+      this.#moved();
       this.#wakeUp();
     });
     duplex.on('error', (error: ServiceError) => void this.#finish(fromStatus(error, this.#peer)));
@@ -199,6 +228,7 @@ export class FrameStream {
 
   #onFrame(frame: Frame__Output): void {
     if (this.#reason !== undefined) return;
+    this.#moved();
     if (frame.credit > 0) {
       if (this.#peerCreditBytes === 0) this.#peerCreditBytes = frame.credit;
       this.#credit += frame.credit;
@@ -258,7 +288,10 @@ export class FrameStream {
     if (this.#pumping) return;
     this.#pumping = true;
     try {
-      for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) await this.#transmit(next);
+      for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
+        this.#queuedBytes -= next.bytes;
+        await this.#transmit(next);
+      }
       if (this.#closing && this.#reason === undefined) this.#duplex.end();
     } catch (reason) {
       this.destroy(WhittleError.from(reason));
@@ -296,12 +329,36 @@ export class FrameStream {
     const credit = this.#takeOwed();
     if (credit > 0) frame.credit = credit;
     this.#credit -= length;
+    this.#moved();
     this.sent.add(message.header.kind, frame);
     const last = offset + length === message.bytes;
     this.#blocked = !this.#duplex.write(
       frame,
       last ? (error?: Error | null) => settleUnless(error, message) : undefined,
     );
+  }
+
+  /** Why no further message to a worker is taken, or null: what it asks for costs it less than us. */
+  #queueFull(): WhittleError | null {
+    const waiting = this.#queue.length;
+    if ('cancel' in this.#duplex || waiting < ALWAYS_QUEUED) return null;
+    if (waiting < MAX_QUEUED && this.#queuedBytes <= MAX_QUEUED_BYTES) return null;
+    return violation(`${this.#peer} does not read: ${waiting} messages of ${this.#queuedBytes} bytes wait for it`);
+  }
+
+  #moved(): void {
+    this.#lastMoved = performance.now();
+  }
+
+  #checkStall(): void {
+    const filling = this.#assembler.filling;
+    // Until it has credit from us a peer cannot go on with its body.
+    const waitsForIt = this.#unsettled.size > 0 || (filling !== undefined && this.#granted > 0);
+    if (!waitsForIt) this.#moved();
+    else if (performance.now() - this.#lastMoved >= this.#stallMilliseconds) {
+      const what = this.#unsettled.size > 0 ? 'read' : 'sent the rest of its message';
+      this.destroy(violation(`${this.#peer} has not ${what} for ${this.#stallMilliseconds / 1000} s`));
+    }
   }
 
   #abort(message: Outgoing, reason: WhittleError): void {
@@ -320,8 +377,10 @@ export class FrameStream {
   #finish(reason: WhittleError | null): boolean {
     if (this.#reason !== undefined) return false;
     this.#reason = reason;
+    clearInterval(this.#stallTimer);
     for (const message of [...this.#unsettled]) message.settle(reason ?? this.#ended());
     this.#queue.length = 0;
+    this.#queuedBytes = 0;
     this.#wakeUp();
     this.#resolveClosed(reason);
     return true;

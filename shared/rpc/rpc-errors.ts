@@ -27,6 +27,7 @@ function statusOf(code: ErrorCode): status {
   if (code === 'ROLE_LOST') return status.UNAVAILABLE;
   if (code === 'INTERRUPTED') return status.CANCELLED;
   if (code === 'INTERNAL') return status.INTERNAL;
+  if (code === 'SECURITY') return status.UNAUTHENTICATED;
   return status.FAILED_PRECONDITION;
 }
 
@@ -57,6 +58,8 @@ function codeOf(code: status): ErrorCode {
     case status.UNAVAILABLE:
     case status.CANCELLED:
       return 'ROLE_LOST';
+    case status.UNAUTHENTICATED:
+      return 'SECURITY';
     case status.RESOURCE_EXHAUSTED:
     case status.INVALID_ARGUMENT:
     case status.UNIMPLEMENTED:

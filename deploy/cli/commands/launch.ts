@@ -8,6 +8,7 @@ import {
   runInForeground,
   startOptions,
 } from '../run-command.ts';
+import { securityOverrides } from '../security-options.ts';
 
 export const command = defineCommand({
   name: 'launch',
@@ -51,7 +52,7 @@ export const command = defineCommand({
     const { set, runId, runsDir: runsDirectory, on, workers, maxRestarts, standbys } = options;
     const prepared = await prepareLaunch({
       runFile,
-      set,
+      set: [...set, ...securityOverrides(options)],
       runsDirectory,
       on,
       launcherOptions: givenLauncherOptions(on, options),

@@ -8,6 +8,7 @@ import {
   runInForeground,
   startOptions,
 } from '../run-command.ts';
+import { securityOverrides } from '../security-options.ts';
 
 export const command = defineCommand({
   name: 'resume',
@@ -56,7 +57,7 @@ export const command = defineCommand({
     const { set, servers, workers, step, again, runsDir: runsDirectory, on, maxRestarts, standbys } = options;
     const ready = await prepareResume({
       run,
-      set,
+      set: [...set, ...securityOverrides(options)],
       runsDirectory,
       again,
       on,

@@ -3,6 +3,7 @@ import { runScheduler } from '../../../server/scheduler/main.ts';
 import { endLingering, roleSignal } from '../../launchers/role-signal.ts';
 import { defineCommand } from '../command.ts';
 import { required } from '../member.ts';
+import { listenOptions, secureRole } from '../security-options.ts';
 
 export const command = defineCommand({
   name: 'scheduler',
@@ -20,6 +21,7 @@ export const command = defineCommand({
       max: 65535,
       description: 'port to listen on; 0 takes a free one',
     },
+    ...listenOptions,
     resume: {
       type: 'string',
       label: 'CHECKPOINT',
@@ -44,10 +46,12 @@ export const command = defineCommand({
     },
   ],
   handler: async ({ options, signal }) => {
+    const runDirectory = resolve(required(options.runDir, '--run-dir'));
+    await secureRole(runDirectory, options);
     const role = roleSignal({ signal, scheduler: null });
     try {
       return await runScheduler({
-        runDirectory: resolve(required(options.runDir, '--run-dir')),
+        runDirectory,
         host: options.host,
         port: options.port,
         beginning: options.recover

@@ -2,12 +2,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { openSchedulerFinder } from '../../../shared/coordination/scheduler-finder.ts';
 import { WhittleError } from '../../../shared/errors.ts';
 import { commandLine } from '../../../shared/invocation.ts';
+import { credentialsToAsk } from '../../../shared/security/run-security.ts';
 import type { RunStatus } from '../../../shared/telemetry/run-status.ts';
 import { followRun, hasEnded } from '../../launchers/follow.ts';
 import { defineCommand } from '../command.ts';
 import { findRun } from '../find-run.ts';
 import { Progress } from '../progress.ts';
 import { progressStream, runsOption } from '../run-command.ts';
+import { certsOption } from '../security-options.ts';
 import { formatStatus } from '../status-view.ts';
 
 export const command = defineCommand({
@@ -17,6 +19,7 @@ export const command = defineCommand({
   options: {
     watch: { type: 'boolean', short: 'w', description: 'follow the run until it ends; with --json one line a change' },
     runsDir: runsOption,
+    certs: certsOption,
   },
   examples: [
     { command: 'status', effect: 'show the newest run' },
@@ -50,7 +53,10 @@ export const command = defineCommand({
         show(last);
         const finder = await openSchedulerFinder(directory.path, last.scheduler.address);
         const locate = (): Promise<string | null> => finder.locate();
-        await followRun({ locate, signal, readStatus: read, onStatus: show }).finally(() => finder.close());
+        const credentials = await credentialsToAsk(directory.path, options.certs);
+        await followRun({ locate, credentials, signal, readStatus: read, onStatus: show }).finally(() =>
+          finder.close(),
+        );
         // The stream may have ended before the last word.
         if (!hasEnded(last) && !signal.aborted) last = (await read()) ?? last;
       }

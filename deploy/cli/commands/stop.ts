@@ -2,10 +2,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { leaderOf } from '../../../shared/coordination/scheduler-finder.ts';
 import { WhittleError } from '../../../shared/errors.ts';
 import { commandLine } from '../../../shared/invocation.ts';
+import { loadRunSecurity } from '../../../shared/security/run-security.ts';
 import type { RunDirectory } from '../../../shared/telemetry/run-directory.ts';
 import { askToStop } from '../../launchers/execute.ts';
 import { defineCommand } from '../command.ts';
 import { findRun } from '../find-run.ts';
+import { certsOption } from '../security-options.ts';
 import { runsOption } from '../run-command.ts';
 
 export const command = defineCommand({
@@ -21,13 +23,15 @@ export const command = defineCommand({
       description: 'how long to wait for the end of the run; 0: do not wait',
     },
     runsDir: runsOption,
+    certs: certsOption,
   },
   examples: [{ command: 'stop mine', effect: 'checkpoint and stop the run `mine`' }],
   handler: async ({ arguments: args, options, output, signal }) => {
     const run = await findRun(args.run, options.runsDir);
     const holder = await leaderOf(run.path);
     if (holder !== null) {
-      await askToStop(holder.address, 'whittle stop');
+      const { credentials } = await loadRunSecurity(run.path, { certificates: options.certs });
+      await askToStop(holder.address, 'whittle stop', credentials);
       if (options.timeout > 0) await waitForEnd(run, holder.token, options.timeout, signal);
     }
     const status = await run.effectiveStatus();

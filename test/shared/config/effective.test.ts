@@ -123,6 +123,7 @@ const config = fc.integer({ min: 1, max: 2 ** 31 - 1 }).chain((runSteps) =>
     wire: fc.record({ push: fc.constantFrom('float32', 'int8'), pull: fc.constantFrom('float32', 'bfloat16') }),
     checkpoint: fc.record({ every: small, keep: small }),
     coordination,
+    security: fc.record({ certificates: fc.constantFrom(null, '/c/certs'), insecure: fc.boolean() }),
   }),
 ) as unknown as fc.Arbitrary<RunConfig>;
 

@@ -51,6 +51,7 @@ describe('resolveRunConfig', () => {
       wire: { push: 'float32', pull: 'float32' },
       checkpoint: { every: 500, keep: 3 },
       coordination: 'embedded',
+      security: { certificates: null, insecure: false },
     } satisfies RunConfig);
   });
 

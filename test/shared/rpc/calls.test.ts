@@ -113,7 +113,10 @@ describe('startServer', () => {
         new RegExp(`127\\.0\\.0\\.1:${first.port}: another process listens there; .*\\(0 takes a free one`),
       ),
     );
-    await assert.rejects(startServer({ host: '192.0.2.1', port: 0, services: [] }), isError('PORT', /no such address/));
+    await assert.rejects(
+      startServer({ host: '192.0.2.1', port: 0, services: [], listening: { insecure: true } }),
+      isError('PORT', /no such address/),
+    );
     await first.stop(0);
   });
 

@@ -2,12 +2,13 @@ import { createServer, connect } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import type { ParameterServerHandlers } from '../../../protos/generated/whittle/ParameterServer.ts';
 import type { ParameterServerClient } from '../../../protos/generated/whittle/ParameterServer.ts';
+import type { RunCredentials } from '../../../shared/rpc/credentials.ts';
 import { parameterServerClient } from '../../../shared/rpc/client.ts';
 import { FrameStream } from '../../../shared/rpc/frame-stream.ts';
 import type { FrameDuplex, FrameStreamOptions } from '../../../shared/rpc/frame-stream.ts';
 import { ParameterServer } from '../../../shared/rpc/proto.ts';
 import { service, startServer, unaryHandler } from '../../../shared/rpc/server.ts';
-import type { RunningServer } from '../../../shared/rpc/server.ts';
+import type { RunningServer, ServerOptions } from '../../../shared/rpc/server.ts';
 
 export interface Pair {
   readonly server: RunningServer;
@@ -19,10 +20,16 @@ const noAnswer = unaryHandler<unknown, never>(() => {
 });
 
 /** A parameter server on loopback of which a test fills in what it needs. */
-export async function startPair(handlers: Partial<ParameterServerHandlers>, port?: number): Promise<Pair> {
+export async function startPair(
+  handlers: Partial<ParameterServerHandlers>,
+  port?: number,
+  options: Partial<ServerOptions> & { readonly client?: RunCredentials } = {},
+): Promise<Pair> {
+  const { client = options.credentials, ...serverOptions } = options;
   const server = await startServer({
     host: '127.0.0.1',
     port: 0,
+    ...serverOptions,
     services: [
       service(ParameterServer.service as never, {
         Configure: noAnswer,
@@ -34,7 +41,7 @@ export async function startPair(handlers: Partial<ParameterServerHandlers>, port
       }),
     ],
   });
-  return { server, client: parameterServerClient(port === undefined ? server.address : `127.0.0.1:${port}`) };
+  return { server, client: parameterServerClient(port === undefined ? server.address : `127.0.0.1:${port}`, client) };
 }
 
 export async function stopPair({ server, client }: Pair): Promise<void> {
