@@ -225,8 +225,9 @@ export class Supervision {
       if (!this.#posts.some((each) => each.role === 'scheduler' && !each.vacant)) this.#finish(post.process, exit);
       return;
     }
-    this.#report(post, `${how}${used}`, false);
-    if (this.#canSpare(post)) {
+    const reported = this.#report(post, `${how}${used}`, false);
+    // The scheduler also knows of workers that others started.
+    if (this.#canSpare(post) || (await Promise.race([reported, this.#isOver])) === true) {
       this.#madeGood(post.process);
       tell(`${nameOf(post)} ${how}${used}; ${this.#others(post)} workers go on`);
       return;
@@ -254,7 +255,7 @@ export class Supervision {
     if (this.#loss?.process === process) this.#loss = null;
   }
 
-  #report(post: Post, message: string, replaced: boolean): void {
+  #report(post: Post, message: string, replaced: boolean): Promise<boolean | null> {
     const report = reportExit(
       () => this.#address(),
       { role: post.role, rank: post.rank, message: `${nameOf(post)} ${message}`, replaced },
@@ -262,6 +263,7 @@ export class Supervision {
     );
     this.#pending.add(report);
     void report.finally(() => this.#pending.delete(report));
+    return report;
   }
 
   async #address(): Promise<string> {
