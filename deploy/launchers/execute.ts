@@ -2,6 +2,7 @@ import { rm, stat } from 'node:fs/promises';
 import { schedulerClient, unary } from '../../shared/rpc/client.ts';
 import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunFailure, RunResult, RunStatus, StepMetrics } from '../../shared/telemetry/run-status.ts';
+import { FaultInjector } from './faults.ts';
 import { followRun } from './follow.ts';
 import {
   describeExit,
@@ -39,10 +40,12 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
   const signal = hooks.signal ?? new AbortController().signal;
   // The result of an earlier part of the run must not be taken for that of this one.
   await rm(directory.resultFile, { force: true });
+  const faults = await FaultInjector.open(plan.runDirectory);
   let run: LaunchedRun;
   try {
-    run = await launcher.start(plan, signal);
+    run = await launcher.start(faults === null ? plan : { ...plan, environment: faults.environment }, signal);
   } catch (error) {
+    await faults?.close();
     const written = await directory.readResult();
     if (written !== null) return written;
     throw error;
@@ -73,7 +76,9 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
     endBroken(error);
   }
 
+  faults?.start(run);
   const end = await run.ended;
+  await faults?.close();
   over.abort();
   stopping.dispose();
   await following;

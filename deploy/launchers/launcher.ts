@@ -12,6 +12,8 @@ export interface LaunchPlan {
   readonly port: number;
   /** A checkpoint folder to continue from (null: the newest usable one), or null for a new run. */
   readonly resume: { readonly folder: string | null } | null;
+  /** Additions to the environment of a role's process, by `role[rank]`. */
+  readonly environment?: Readonly<Record<string, Readonly<Record<string, string>>>>;
 }
 
 /**

@@ -59,6 +59,7 @@ async function start(
       rank,
       argv: [...entry, role, '--run-dir', plan.runDirectory, '--host', plan.host, ...args],
       outputFile: join(plan.runDirectory, 'logs', `${role}-${rank}.out`),
+      environment: plan.environment?.[`${role}[${rank}]`],
     });
     processes.push(started);
     return started;

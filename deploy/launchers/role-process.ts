@@ -31,6 +31,8 @@ export interface RoleProcessOptions {
   readonly argv: readonly string[];
   /** Where stdout and stderr are appended. */
   readonly outputFile: string;
+  /** Added to this process's own. */
+  readonly environment?: Readonly<Record<string, string>> | undefined;
 }
 
 /** Starts a role in a process group of its own: a Ctrl-C in the terminal reaches the launcher only. */
@@ -43,7 +45,7 @@ export async function startRole(options: RoleProcessOptions): Promise<RoleProces
     child = spawn(process.execPath, options.argv, {
       detached: true,
       stdio: ['pipe', file, file],
-      env: { ...process.env, [LAUNCHER_PIPE]: '1' },
+      env: { ...process.env, [LAUNCHER_PIPE]: '1', ...options.environment },
     });
   } finally {
     closeSync(file);

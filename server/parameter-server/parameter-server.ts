@@ -13,6 +13,7 @@ import { selectionFromMessage } from '../../shared/rpc/selection-messages.ts';
 import { unaryHandler } from '../../shared/rpc/server.ts';
 import type { ThreadCaller } from '../../shared/rpc/thread-calls.ts';
 import type { SocketBytes } from '../../shared/rpc/windows.ts';
+import { type History, NO_HISTORY, openHistory } from '../../shared/telemetry/history.ts';
 import type { HistogramRound } from '../../shared/sparsity/selection.ts';
 import { type Answer, Exchange, type MaskVersion } from './exchange.ts';
 import type { ConfigureShard, PushMessage } from './shard-thread.ts';
@@ -46,6 +47,7 @@ export class ParameterServerRole {
   #peers: ReturnType<typeof parameterServerClient>[] = [];
   #stateBytes = 0;
   #rank = 0;
+  #history: History = NO_HISTORY;
   /** Encoded weights of clock t-1 and t: a worker that lags, or a slice lost between servers, needs the older. */
   #answers: Answer[] = [];
   #masks: MaskVersion[] = [];
@@ -72,6 +74,13 @@ export class ParameterServerRole {
       const model = JSON.parse(request.modelDescription) as ModelDescription;
       this.#config = JSON.parse(request.runFile) as RunConfig;
       this.#rank = request.rank;
+      this.#history.close();
+      this.#history = openHistory({
+        runDirectory: this.#options.runDirectory,
+        role: 'server',
+        rank: this.#rank,
+        enabled: this.#config.history === true,
+      });
       const [start, end] = [request.cuts[request.rank], request.cuts[request.rank + 1]];
       if (start === undefined || end === undefined) {
         throw new WhittleError('PROTOCOL', `no range for server[${request.rank}] in cuts ${request.cuts.join(', ')}`);
@@ -95,9 +104,25 @@ export class ParameterServerRole {
 
     Exchange: (call) => {
       const stream = new FrameStream(call, { peer: `worker at ${call.getPeer()}` });
-      const exchange = new Exchange(stream, this.#generation);
+      const generation = this.#generation;
+      let worker = 0;
+      const exchange = new Exchange(stream, generation, (asked, { clock, maskEpoch }) =>
+        this.#history.record({
+          kind: 'read',
+          shard: this.#rank,
+          generation,
+          worker,
+          workerClock: asked,
+          asked,
+          given: clock,
+          maskEpoch,
+        }),
+      );
       this.#exchanges.add(exchange);
-      stream.onMessage((header, body, release) => this.#receive(exchange, header, body, release));
+      stream.onMessage((header, body, release) => {
+        worker = header.sender;
+        return this.#receive(exchange, header, body, release);
+      });
       void stream.closed.then(() => {
         this.#exchanges.delete(exchange);
         const bytes = bytesOf(stream);
@@ -163,6 +188,7 @@ export class ParameterServerRole {
   async close(): Promise<void> {
     this.#reporter.flush();
     for (const peer of this.#peers) peer.close();
+    this.#history.close();
     await Promise.all([...this.#exchanges].map((exchange) => exchange.stream.close()));
   }
 
@@ -206,6 +232,7 @@ export class ParameterServerRole {
     release: () => void,
   ): Promise<void> | undefined {
     if (header.generation !== this.#generation) {
+      if (header.kind === 'PUSH') this.#recordPush(header, 'refused');
       exchange.refuse(header, 'STALE_GENERATION');
       return undefined;
     }
@@ -233,7 +260,10 @@ export class ParameterServerRole {
     release: () => void,
   ): Promise<void> {
     if (header.last) exchange.want(header.clock, this.#answers, this.#masks);
-    if (header.clock <= this.clock) return;
+    if (header.clock <= this.clock) {
+      this.#recordPush(header, 'duplicate');
+      return;
+    }
     const message: PushMessage = {
       step: header.clock,
       slice: header.slice,
@@ -247,6 +277,22 @@ export class ParameterServerRole {
     const accepted = await this.#options.thread.call<boolean>('push', message, [body.buffer]);
     release();
     if (!accepted) exchange.refuse(header, 'NEED_MASK');
+  }
+
+  /** Of a push that does not reach the shard's thread, which writes down the others. */
+  #recordPush(header: Header__Output, verdict: 'duplicate' | 'refused'): void {
+    const { generation, clock: step, slice, maskEpoch, sender, examples } = header;
+    this.#history.record({
+      kind: 'push',
+      shard: this.#rank,
+      generation,
+      step,
+      slice,
+      maskEpoch,
+      sender,
+      examples,
+      verdict,
+    });
   }
 
   #shareNorm(step: number, nodes: readonly DyadicNode[]): void {

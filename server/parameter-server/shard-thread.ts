@@ -10,7 +10,9 @@ import type { DyadicNode } from '../../shared/layout/dyadic.ts';
 import { ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { emitFromThread, serveThread } from '../../shared/rpc/thread-calls.ts';
 import type { HistogramQuery, Selection } from '../../shared/sparsity/selection.ts';
+import { failpoint } from '../../shared/telemetry/failpoints.ts';
 import { Shard, type Push } from './shard.ts';
+import { ShardHistory } from './shard-history.ts';
 
 /** Runs one shard away from the rpc thread, so that reducing, applying and hashing never delay a heartbeat. */
 const port = parentPort;
@@ -41,6 +43,7 @@ export interface PushMessage {
 
 let shard: Shard | null = null;
 let options: ConfigureShard | null = null;
+let history: ShardHistory | null = null;
 const consumers = new Map<Push, () => void>();
 
 function configured(): { shard: Shard; options: ConfigureShard } {
@@ -56,6 +59,8 @@ serveThread(port, {
         ? message.model.states.reduce((sum, state) => sum + state.shape.reduce((a, b) => a * b, 1), 0)
         : 0;
     options = message;
+    history?.close();
+    history = new ShardHistory(message);
     shard = new Shard({
       config: message.config,
       space,
@@ -64,16 +69,25 @@ serveThread(port, {
       servers: message.servers,
       stateSize,
       events: {
-        published: (clock, maskEpoch, weights, mask) =>
-          emit('published', { clock, maskEpoch, weights, mask }, [weights.buffer as ArrayBuffer]),
-        hold: (step) => emit('hold', { step }),
+        published: (clock, maskEpoch, weights, mask) => {
+          history?.published(clock, maskEpoch, mask);
+          emit('published', { clock, maskEpoch, weights, mask }, [weights.buffer as ArrayBuffer]);
+        },
+        hold: (step) => {
+          failpoint('hold.reached', step);
+          emit('hold', { step });
+        },
         norm: (step, nodes) => emit('norm', { step, nodes }),
         snapshot: (clock, maskEpoch, snapshot) => void write(clock, maskEpoch, snapshot),
         consumed: (push) => {
           consumers.get(push)?.();
           consumers.delete(push);
         },
-        stepDone: (step, loss, sliceWorkers) => emit('stepDone', { step, loss, sliceWorkers, at: performance.now() }),
+        stepDone: (step, loss, sliceWorkers) => {
+          history?.applied(step, sliceWorkers, shard?.maskEpoch ?? 0);
+          failpoint('step.applied', step);
+          emit('stepDone', { step, loss, sliceWorkers, at: performance.now() });
+        },
       },
     });
     if (message.restoreFrom) {
@@ -81,7 +95,9 @@ serveThread(port, {
       const manifest: Manifest = await store.read(message.restoreFrom);
       const snapshot = await store.readRange(manifest, message.start, message.end, { withState: stateSize > 0 });
       shard.restore(manifest.clock, manifest.maskEpoch, snapshot);
+      failpoint('rollback.restored', manifest.clock);
     }
+    history.taken(shard);
     return { clock: shard.clock, maskEpoch: shard.maskEpoch };
   },
 
@@ -113,6 +129,7 @@ serveThread(port, {
         queueMicrotask(() => resolve(accepted));
       });
       try {
+        history?.push(shard, message);
         accepted = shard.push(push);
       } catch (error) {
         if (!done) consumers.delete(push);
@@ -125,8 +142,11 @@ serveThread(port, {
     configured().shard.peerNorm(step, sender, nodes);
   },
   histogram: (query: HistogramQuery) => configured().shard.histogram(query),
-  commit: (record: { step: number; maskEpoch: number; selections: readonly Selection[] }) =>
-    configured().shard.commit(record.step, record.maskEpoch, record.selections),
+  commit(record: { step: number; maskEpoch: number; selections: readonly Selection[] }): number {
+    const survivors = configured().shard.commit(record.step, record.maskEpoch, record.selections);
+    failpoint('commit.applied', record.step);
+    return survivors;
+  },
   /** Answers null, or the shard's clock where it is already past. */
   cutAt({ clock, stop }: { clock: number; stop: boolean }): number | null {
     const { shard } = configured();
@@ -138,7 +158,10 @@ async function write(clock: number, maskEpoch: number, snapshot: ShardSnapshot):
   const { options } = configured();
   try {
     const folder = await new CheckpointStore(options.runDirectory).create(clock, options.generation);
+    // The next generation may replace it meanwhile; what is written belongs to this one.
+    const ofGeneration = history;
     const shard = await writeShardFile(folder, options.rank, snapshot);
+    ofGeneration?.written(clock, maskEpoch, snapshot, shard);
     emit('shardWritten', { clock, maskEpoch, shard });
   } catch (reason) {
     const error = WhittleError.from(reason, 'CHECKPOINT');

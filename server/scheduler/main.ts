@@ -16,6 +16,8 @@ import { acquireRunLock, type RunLock } from '../../shared/coordination/lock.ts'
 import { WhittleError } from '../../shared/errors.ts';
 import { Scheduler } from '../../shared/rpc/proto.ts';
 import { type RunningServer, service, startServer, unaryHandler } from '../../shared/rpc/server.ts';
+import { failpoint } from '../../shared/telemetry/failpoints.ts';
+import { openHistory } from '../../shared/telemetry/history.ts';
 import { createLogger, type Logger } from '../../shared/telemetry/log.ts';
 import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunFailure, RunState } from '../../shared/telemetry/run-status.ts';
@@ -84,6 +86,17 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
     const generation = await coordinator.takeGeneration(
       restored ? { clock: restored.clock, checkpoint: store.folderName(restored.clock, restored.generation) } : null,
     );
+    const history = openHistory({
+      runDirectory: options.runDirectory,
+      role: 'scheduler',
+      rank: 0,
+      enabled: config.history === true,
+    });
+    const from = restored
+      ? { clock: restored.clock, checkpoint: store.folderName(restored.clock, restored.generation) }
+      : null;
+    history.record({ kind: 'generation', generation, adopted: false, from });
+    if (restored) failpoint('rollback.generation-taken', restored.clock);
     await directory.metrics.truncate(restored?.clock ?? 0);
     let changed = true;
     const progress = new RunProgress({
@@ -106,6 +119,7 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
       coordinator,
       log,
       progress,
+      history,
       flushMetrics: () => directory.metrics.flush(),
     });
     let state: RunState = 'PENDING';
@@ -139,6 +153,8 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
     clearInterval(heartbeat);
     options.signal.removeEventListener('abort', interrupt);
     state = outcome.state;
+    history.record({ kind: 'ended', generation, state, clock: progress.step });
+    history.close();
     failure = outcome.state === 'FAILED' ? outcome.failure : null;
     progress.say(describeOutcome(outcome));
     const written = await Promise.allSettled([writeResult(directory, store, progress, outcome, run.lastManifest)]);

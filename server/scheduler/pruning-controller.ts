@@ -5,6 +5,7 @@ import { unary } from '../../shared/rpc/client.ts';
 import { selectionToMessage } from '../../shared/rpc/selection-messages.ts';
 import { planMaskUpdate, type RuleReport } from '../../shared/sparsity/mask-update.ts';
 import { matchedParameters } from '../../shared/sparsity/rules.ts';
+import { failpoint, failpointAfterSend } from '../../shared/telemetry/failpoints.ts';
 import type { HistogramQuery, Selection, SelectionSource } from '../../shared/sparsity/selection.ts';
 
 const HISTOGRAM_DEADLINE_MS = 30_000;
@@ -43,6 +44,8 @@ export async function updateMask(options: {
   readonly config: RunConfig;
   readonly space: ParameterSpace;
   readonly servers: readonly ServerHandle[];
+  /** Hears of the record before any server is sent it. */
+  readonly onDecided?: (record: CommitRecord) => void;
   readonly signal: AbortSignal;
 }): Promise<CommittedUpdate> {
   const { generation, step, config, space, servers, signal } = options;
@@ -59,7 +62,15 @@ export async function updateMask(options: {
     selections: plan.selections,
     reports: plan.reports,
   };
-  const survivors = await Promise.all(servers.map((server) => commit(server, record, signal)));
+  options.onDecided?.(record);
+  failpoint('commit.decided', step);
+  const survivors = await Promise.all(
+    servers.map(async (server, i) => {
+      const fault = i === 1 ? failpointAfterSend('commit.sent-to-some', step) : undefined;
+      if (fault) await fault;
+      return commit(server, record, signal);
+    }),
+  );
   const removed = space.size - survivors.reduce((a, b) => a + b, 0);
   const matched = matchedParameters(config.sparsity, space).reduce((sum, { size }) => sum + size, 0);
   return { ...record, sparsity: matched === 0 ? 0 : removed / matched };

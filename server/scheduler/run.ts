@@ -8,6 +8,7 @@ import { ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { cutEvenly } from '../../shared/layout/shard-map.ts';
 import { withDeadline } from '../../shared/rpc/deadline.ts';
 import { planHasWork } from '../../shared/sparsity/rules.ts';
+import type { History } from '../../shared/telemetry/history.ts';
 import type { Logger } from '../../shared/telemetry/log.ts';
 import type { RunFailure } from '../../shared/telemetry/run-status.ts';
 import { CheckpointCommitter } from './checkpoint-committer.ts';
@@ -16,6 +17,7 @@ import { Evaluations } from './evaluations.ts';
 import { type Member, Members } from './members.ts';
 import { type ServerHandle, updateMask } from './pruning-controller.ts';
 import type { RunProgress } from './run-progress.ts';
+import { recordCheckpoint, recordDecided } from './scheduler-history.ts';
 import { configureServers, connectServers } from './shards.ts';
 import { assignSlices } from './slices.ts';
 import { Signal } from './signal.ts';
@@ -46,6 +48,7 @@ export interface RunOptions {
   readonly coordinator: Coordinator;
   readonly log: Logger;
   readonly progress: RunProgress;
+  readonly history: History;
   /** Resolves when the records of all steps so far are in metrics.jsonl. */
   readonly flushMetrics: () => Promise<void>;
 }
@@ -107,7 +110,10 @@ export class Run {
       runFile: JSON.stringify(options.config),
       onJoined: (member) => this.#joined(member),
       onReport: (member, report) => this.#guard(member, () => this.#report(member, report)),
-      onLost: (member, error) => this.#fail(member.role, member.rank, error),
+      onLost: (member, error) => {
+        this.#recordMember(member, 'lost');
+        this.#fail(member.role, member.rank, error);
+      },
     });
     this.#descriptions = new WorkerDescriptions(cluster.workers.max, (message) => options.log.warn(message));
     this.#evaluations = new Evaluations({
@@ -128,6 +134,7 @@ export class Run {
         await this.#updating;
         await options.flushMetrics();
       },
+      record: (phase, manifest) => recordCheckpoint(options.history, phase, manifest),
       onCommitted: (manifest) => this.#committed(manifest),
       warn: (message) => options.log.warn(message),
       onFailed: (clock, error) => this.#checkpointFailed(clock, error),
@@ -211,6 +218,12 @@ export class Run {
       });
     }
     this.#progress.setSlices(slices);
+    this.#options.history.record({
+      kind: 'assignment',
+      generation: this.#options.generation,
+      version: 1,
+      slices: Object.fromEntries(slices),
+    });
     if (clock >= this.#config.training.steps) {
       this.#evaluations.begin(clock);
       this.#maybeFinish();
@@ -232,11 +245,16 @@ export class Run {
       },
       'registered',
     );
+    this.#recordMember(member, 'joined');
     if (member.role === 'worker') this.members.send(member, { describe: {} });
     const { cluster } = this.#config;
     if (this.members.count('server') === cluster.servers && this.members.count('worker') === cluster.workers.max) {
       this.#gathered.set();
     }
+  }
+
+  #recordMember({ role, rank, pid }: Member, change: 'joined' | 'lost'): void {
+    this.#options.history.record({ kind: 'member', generation: this.#options.generation, role, rank, pid, change });
   }
 
   #sendInitial(cuts: readonly number[]): void {
@@ -300,6 +318,7 @@ export class Run {
       config: this.#config,
       space: this.#space,
       servers: this.#servers,
+      onDecided: (record) => recordDecided(this.#options.history, record),
       signal: this.#abort.signal,
     });
     this.#maskEpoch = record.maskEpoch;

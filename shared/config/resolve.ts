@@ -55,6 +55,8 @@ export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
     kernels,
     wire,
     checkpoint,
+    ...(document.faults === undefined ? {} : { faults: document.faults }),
+    ...(document.history === undefined ? {} : { history: document.history }),
   };
 }
 

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import { WhittleError } from '../errors.ts';
 import { problemsOf, valueAt } from './problems.ts';
+import { faultProblems } from './faults.ts';
 import { checkRules } from './resolve-sparsity.ts';
 import { isPath, runFileSchema, type RunFileDocument } from './schema.ts';
 import { RunFileSource, type Path, type Problem } from './source.ts';
@@ -45,7 +46,7 @@ export function parseRunFile(text: string, path: string, options: { readonly set
   ];
   if (!parsed.success) throw source.error(problems);
   const document = parsed.data;
-  problems.push(...relationProblems(document), ...checkRules(document, {}));
+  problems.push(...relationProblems(document), ...checkRules(document, {}), ...faultProblems(document));
   if (problems.length > 0) throw source.error(problems);
   const absolute = resolve(path);
   const folder = dirname(absolute);

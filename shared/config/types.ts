@@ -16,6 +16,10 @@ export interface RunConfig {
   readonly kernels: { readonly sparseBelow: number };
   readonly wire: { readonly push: WireFormat; readonly pull: WireFormat };
   readonly checkpoint: { readonly every: number; readonly keep: number };
+  /** Fault script, one line each (see faults.ts); absent: none. */
+  readonly faults?: readonly string[];
+  /** Roles write down what they do, for the checker of the invariants; absent: no. */
+  readonly history?: boolean;
 }
 
 export type WireFormat = 'float32' | 'bfloat16' | 'float16' | 'int8';

@@ -16,6 +16,11 @@ export const command = defineCommand({
       label: 'ID',
       description: 'name of the run; default: the name in the run file and the time',
     },
+    faults: {
+      type: 'string',
+      label: 'FILE',
+      description: 'fault script, one line such as `at step 120 kill server[1]` each',
+    },
     ...startOptions,
   },
   examples: [
@@ -27,13 +32,14 @@ export const command = defineCommand({
     { command: 'launch run.yaml --run-id mine --detach', effect: 'train in the background as run `mine`' },
   ],
   handler: async ({ arguments: { runFile }, options, output, signal, json }) => {
-    const { set, runId, runsDir: runsDirectory, on } = options;
+    const { set, runId, runsDir: runsDirectory, on, faults } = options;
     const prepared = await prepareLaunch({
       runFile,
       set,
       runsDirectory,
       on,
       ...(runId === undefined ? {} : { runId }),
+      ...(faults === undefined ? {} : { faults }),
     });
     if (options.dryRun) {
       output.result(prepared.plan, () => formatPlan(prepared.plan));
