@@ -58,8 +58,7 @@ function addScheduler(model: Model, state: State, add: Add): void {
   const { scheduler } = state;
   const { generation, committer, phase } = scheduler;
   const lost = everyServer().filter((rank) => !model.isMember(state, rank));
-  const mustRollBack =
-    phase === 'running' ? lost.length > 0 : scheduler.configured.some((rank) => lost.includes(rank));
+  const mustRollBack = phase === 'running' ? lost.length > 0 : scheduler.configured.some((rank) => lost.includes(rank));
   if (mustRollBack) {
     add('the scheduler takes a generation', (next) => model.takeGeneration(next));
     return;
@@ -153,19 +152,26 @@ function addKills(model: Model, state: State, add: Add): void {
     );
   }
   if (!state.scheduler.up) return;
+  add('kill scheduler', (next) => killScheduler(model, next), false);
+  if (state.commits.every((queue) => queue.length === 0)) return;
   add(
-    'kill scheduler',
+    'kill scheduler, with the mask commits that it was sending',
     (next) => {
-      next.kills -= 1;
-      const { generation, committer } = next.scheduler;
-      // Killed, or only taken for dead: what it was about to do may still happen.
-      if (generation > 0 && model.committer(generation, committer).waits !== null) {
-        next.ghosts.push({ generation, node: committer });
-      }
-      next.scheduler = { ...next.scheduler, up: false, holds: [], configured: [], decided: 0, committer: -1, knows: [] };
+      killScheduler(model, next);
+      for (const queue of next.commits) queue.length = 0;
     },
     false,
   );
+}
+
+function killScheduler(model: Model, state: State): void {
+  state.kills -= 1;
+  const { generation, committer } = state.scheduler;
+  // Killed, or only taken for dead: what it was about to do may still happen.
+  if (generation > 0 && model.committer(generation, committer).waits !== null) {
+    state.ghosts.push({ generation, node: committer });
+  }
+  state.scheduler = { ...state.scheduler, up: false, holds: [], configured: [], decided: 0, committer: -1, knows: [] };
 }
 
 /**
@@ -194,10 +200,13 @@ export function settle(model: Model, state: State, checkGenerations: boolean): v
 
 function advance(model: Model, state: State, worker: number, each: WorkerState): void {
   const { scheduler } = state;
-  const isNew = scheduler.up && scheduler.begun && scheduler.phase === 'running' && each.generation !== scheduler.generation;
+  const isNew =
+    scheduler.up && scheduler.begun && scheduler.phase === 'running' && each.generation !== scheduler.generation;
   if (isNew && everyServer().every((rank) => model.isMember(state, rank))) begin(model, state, worker, each);
   if (each.generation === 0) return;
-  const isServed = everyServer().every((rank) => state.servers[rank]!.up && state.servers[rank]!.generation === each.generation);
+  const isServed = everyServer().every(
+    (rank) => state.servers[rank]!.up && state.servers[rank]!.generation === each.generation,
+  );
   if (isServed) while (take(model, state, each, each.clock + 1)) each.pushed = [];
   if (each.clock >= STEPS) return;
   for (let slice = 0; slice < SLICES; slice += 1) {
@@ -219,7 +228,9 @@ function begin(model: Model, state: State, worker: number, each: WorkerState): v
   Object.assign(each, idleWorker(true), { generation: state.scheduler.generation });
   const clocks = everyServer().map((rank) => model.server(state, rank).answers.at(-1)?.[0] ?? 0);
   if (!take(model, state, each, Math.min(...clocks))) {
-    throw new Violation(`worker[${worker}] finds no clock that all servers can give: they are at ${clocks.join(' and ')}`);
+    throw new Violation(
+      `worker[${worker}] finds no clock that all servers can give: they are at ${clocks.join(' and ')}`,
+    );
   }
 }
 

@@ -15,7 +15,13 @@ import { Memo } from './explorer-memo.ts';
 
 /** What reaches a committer: parts, and the ends of what it asked of store and coordinator. */
 export type CommitterInput =
-  | { readonly op: 'part'; readonly server: number; readonly clock: number; readonly maskEpoch: number; readonly snapshot: string }
+  | {
+      readonly op: 'part';
+      readonly server: number;
+      readonly clock: number;
+      readonly maskEpoch: number;
+      readonly snapshot: string;
+    }
   | { readonly op: 'published' }
   | { readonly op: 'latest'; readonly held: boolean };
 
@@ -73,7 +79,14 @@ class CommitterMachine {
   async feed(input: CommitterInput): Promise<void> {
     if (input.op === 'part') {
       const { server, clock, maskEpoch, snapshot } = input;
-      const entry = { file: '', start: CUTS[server]!, end: CUTS[server + 1]!, bytes: 0, sha256: snapshot, hasState: false };
+      const entry = {
+        file: '',
+        start: CUTS[server]!,
+        end: CUTS[server + 1]!,
+        bytes: 0,
+        sha256: snapshot,
+        hasState: false,
+      };
       this.committer.shardWritten(server, clock, maskEpoch, entry satisfies ShardEntry);
     } else {
       this.waits = null;
@@ -117,7 +130,9 @@ export interface JournalView {
 }
 
 /** All states of the coordinator's journal, each in a file of its own. */
-export function journalMemo(Coordinator: typeof RealCoordinator): Memo<JournalInput, { coordinator: RealCoordinator; folder: string }, JournalView> {
+export function journalMemo(
+  Coordinator: typeof RealCoordinator,
+): Memo<JournalInput, { coordinator: RealCoordinator; folder: string }, JournalView> {
   return new Memo({
     create: async () => {
       const folder = mkdtempSync(join(tmpdir(), 'whittle-explorer-'));

@@ -29,7 +29,13 @@ export const CONFIG: RunConfig = (() => {
     sparsity: [
       {
         match: '*/kernel',
-        schedule: { kind: 'constant', finalSparsity: SPARSITY, beginStep: UPDATE_STEP, endStep: UPDATE_STEP, frequency: 1 },
+        schedule: {
+          kind: 'constant',
+          finalSparsity: SPARSITY,
+          beginStep: UPDATE_STEP,
+          endStep: UPDATE_STEP,
+          frequency: 1,
+        },
         criterion: 'magnitude',
         granularity: 'element',
         scope: 'global',

@@ -96,7 +96,14 @@ export class Model {
     if (generation !== this.journal(state).generation + 1) throw new Violation(`generation ${generation} was not new`);
     state.journal = node.id;
     const { scheduler } = state;
-    Object.assign(scheduler, { generation, phase: 'configuring', configured: [], holds: [], decided: 0, begun: from !== null });
+    Object.assign(scheduler, {
+      generation,
+      phase: 'configuring',
+      configured: [],
+      holds: [],
+      decided: 0,
+      begun: from !== null,
+    });
     scheduler.committer = this.#committersOf(generation).root().id;
   }
 
@@ -108,7 +115,8 @@ export class Model {
       const { clock, generation } = parseCheckpointName(from.checkpoint)!;
       const isThere = state.published.includes(`${clock}/${generation}`);
       const snapshot = this.#parts.get(clock)?.[rank];
-      if (!isThere || snapshot === undefined) throw new Violation(`${from.checkpoint} is the latest and was never published`);
+      if (!isThere || snapshot === undefined)
+        throw new Violation(`${from.checkpoint} is the latest and was never published`);
       input = { op: 'restore', clock, maskEpoch: epochAt(clock), snapshot };
     }
     const { generation } = state.scheduler;
@@ -151,7 +159,13 @@ export class Model {
     const [, maskEpoch, snapshot] = this.server(state, rank).snapshots.find(([at]) => at === clock)!;
     state.servers[rank]!.told = [...state.servers[rank]!.told, clock].sort();
     const { generation, committer } = state.scheduler;
-    state.scheduler.committer = this.#advance(generation, committer, { op: 'part', server: rank, clock, maskEpoch, snapshot }).id;
+    state.scheduler.committer = this.#advance(generation, committer, {
+      op: 'part',
+      server: rank,
+      clock,
+      maskEpoch,
+      snapshot,
+    }).id;
   }
 
   /** Store or coordinator does what a committer waits for. Answers the committer's next state. */
@@ -160,7 +174,8 @@ export class Model {
     if (waits === null) throw new Error('nothing to do');
     if (waits.op === 'publish') {
       waits.parts.forEach((part, rank) => this.#expectBits(`snapshot ${rank}/${waits.clock}`, part));
-      if (waits.parts.length !== SERVERS) throw new Violation(`a checkpoint of ${waits.parts.length} shards was published`);
+      if (waits.parts.length !== SERVERS)
+        throw new Violation(`a checkpoint of ${waits.parts.length} shards was published`);
       this.#parts.set(waits.clock, waits.parts);
       state.published = [...new Set([...state.published, `${waits.clock}/${generation}`])].sort();
       return this.#advance(generation, node, { op: 'published' }).id;
@@ -169,7 +184,9 @@ export class Model {
     const { node: after, error } = this.#journal.step(state.journal, { op: 'commit', generation, clock: waits.clock });
     state.journal = after.id;
     if (generation < before.generation && JSON.stringify(after.view) !== JSON.stringify(before)) {
-      throw new Violation(`checkpoint ${waits.clock} of generation ${generation} became the latest in ${before.generation}`);
+      throw new Violation(
+        `checkpoint ${waits.clock} of generation ${generation} became the latest in ${before.generation}`,
+      );
     }
     return this.#advance(generation, node, { op: 'latest', held: error === null }).id;
   }
@@ -182,7 +199,7 @@ export class Model {
       up: true,
       generation,
       phase: 'running',
-      configured: everyServer(),
+      configured: [...everyServer()],
       holds: [],
       decided: 0,
       committer: generation === 0 ? -1 : this.#committersOf(generation).root().id,
@@ -244,7 +261,8 @@ export class Model {
     const { node, error } = this.#servers[rank]!.step(server.node, input);
     if (error !== null) throw new Violation(`server[${rank}] at ${input.op}: ${error}`);
     server.node = node.id;
-    for (const [clock, maskEpoch, id] of node.view.answers) this.#expectBits(`answer ${rank}/${clock}/${maskEpoch}`, id);
+    for (const [clock, maskEpoch, id] of node.view.answers)
+      this.#expectBits(`answer ${rank}/${clock}/${maskEpoch}`, id);
     for (const [clock, , id] of node.view.snapshots) this.#expectBits(`snapshot ${rank}/${clock}`, id);
   }
 

@@ -100,7 +100,8 @@ export class ServerMachine {
         norm: () => undefined,
         consumed: () => undefined,
         stepDone: (step, _loss, senders) => {
-          if (senders.length !== SLICES) throw new Error(`step ${step} was applied with ${senders.length} slices of ${SLICES}`);
+          if (senders.length !== SLICES)
+            throw new Error(`step ${step} was applied with ${senders.length} slices of ${SLICES}`);
           if (applied > 0 && step !== applied + 1) throw new Error(`step ${step} was applied after ${applied}`);
           applied = step;
         },
@@ -147,10 +148,21 @@ export function serverMemo(
       const { clock, maskEpoch, phase } = shard;
       const bits = phase === 'loading' ? '' : snapshotDigest(shard.snapshot());
       const slices = new Set(
-        inputs.flatMap((input) => (input.op === 'push' && input.step === clock + 1 && input.maskEpoch === maskEpoch ? [input.slice] : [])),
+        inputs.flatMap((input) =>
+          input.op === 'push' && input.step === clock + 1 && input.maskEpoch === maskEpoch ? [input.slice] : [],
+        ),
       );
       const { answers, snapshots, record } = machine;
-      const view = { clock, maskEpoch, phase, slices: [...slices].sort(), answers: [...answers], snapshots: [...snapshots], record, bits };
+      const view = {
+        clock,
+        maskEpoch,
+        phase,
+        slices: [...slices].sort(),
+        answers: [...answers],
+        snapshots: [...snapshots],
+        record,
+        bits,
+      };
       return { ...view, outlook: outlookOf(shard, slices) };
     },
   });

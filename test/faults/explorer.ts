@@ -4,14 +4,14 @@ import { EmbeddedCoordinator } from '../../shared/coordination/embedded.ts';
 import { actionsOf, settle } from './explorer-actions.ts';
 import { Miss } from './explorer-memo.ts';
 import { Model, type Rules, Violation } from './explorer-model.ts';
-import { copyState, initialState, type State } from './explorer-state.ts';
+import { copyState, initialState, keyOf, type State } from './explorer-state.ts';
 
 export interface Exploration {
   /** Distinct states of the cluster, transitions between them, and states in which the run is over. */
   readonly states: number;
   readonly transitions: number;
   readonly ends: number;
-  /** Executions that differ in nothing but the order of independent events count once. */
+  /** Distinct states of the product's own machines that were reached. */
   readonly machines: Model['sizes'];
   /** The first violation, with what led to it; null: every execution kept every invariant. */
   readonly violation: { readonly message: string; readonly trace: readonly string[] } | null;
@@ -41,7 +41,7 @@ interface Visit {
 export async function explore(kills: number, rules: Rules = PRODUCT_RULES): Promise<Exploration> {
   const model = new Model(rules);
   const first = await known(() => initialState(kills, model.emptyJournal()));
-  const seen = new Set([JSON.stringify(first)]);
+  const seen = new Set([keyOf(first)]);
   const trail: { parent: number; label: string }[] = [];
   const stack: Visit[] = [{ state: first, parent: -1, label: 'start' }];
   let transitions = 0;
@@ -61,7 +61,8 @@ export async function explore(kills: number, rules: Rules = PRODUCT_RULES): Prom
       continue;
     }
     const actions = actionsOf(model, state);
-    if (!actions.some(({ isProgress }) => isProgress)) return result({ message: 'standstill', trace: traceTo(trail, index) });
+    if (!actions.some(({ isProgress }) => isProgress))
+      return result({ message: 'standstill', trace: traceTo(trail, index) });
     for (const { label, run } of actions) {
       let next: State;
       try {
@@ -76,7 +77,7 @@ export async function explore(kills: number, rules: Rules = PRODUCT_RULES): Prom
         return result({ message: reason.message, trace: [...traceTo(trail, index), label] });
       }
       transitions += 1;
-      const key = JSON.stringify(next);
+      const key = keyOf(next);
       if (seen.has(key)) continue;
       seen.add(key);
       stack.push({ state: next, parent: index, label });
