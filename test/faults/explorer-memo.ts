@@ -17,9 +17,10 @@ export interface Step<View> {
 }
 
 /** Thrown where a result is not known yet: the explorer awaits `ready` and does the same again. */
-export class Miss {
+export class Miss extends Error {
   readonly ready: Promise<void>;
   constructor(ready: Promise<void>) {
+    super('not known yet');
     this.ready = ready;
   }
 }
