@@ -26,6 +26,23 @@ export class Evaluator {
     else this.#asked.set(clock, chunks);
   }
 
+  /** A new generation: the clocks of the one before mean other weights. */
+  forget(): void {
+    for (const clock of this.#kept) this.#compute.dropEvaluation(clock).catch(this.#onFailure);
+    this.#kept.clear();
+    this.#asked.clear();
+  }
+
+  /** Clocks asked for whose weights are not kept. */
+  get wanted(): readonly number[] {
+    return [...this.#asked.keys()];
+  }
+
+  /** Nobody has the weights of this clock any more. */
+  unavailable(clock: number): void {
+    this.#asked.delete(clock);
+  }
+
   over(clock: number): void {
     this.#kept.delete(clock);
     this.#asked.delete(clock);

@@ -50,21 +50,27 @@ type OptionValue<O extends OptionDefinition> = O['type'] extends 'boolean'
       ? Scalar<O, string>
       : Scalar<O, number>;
 
+/** The values that options take, by their definitions. */
+export type OptionValues<O extends OptionDefinitions> = { readonly [K in keyof O]: OptionValue<O[K]> };
+
 /** What a handler gets. */
 export interface Context<
   A extends ArgumentDefinitions = ArgumentDefinitions,
   O extends OptionDefinitions = OptionDefinitions,
 > {
   readonly arguments: { readonly [K in keyof A]: ArgumentValue<A[K]> };
-  readonly options: { readonly [K in keyof O]: OptionValue<O[K]> };
+  readonly options: OptionValues<O>;
   /** True under `--json`: stdout then carries JSON only. */
   readonly json: boolean;
   readonly output: Output;
   /**
-   * Aborted by the first SIGINT or SIGTERM; a second SIGINT ends the process with 130. The handlers are
-   * installed when this is first read: a command that never reads it dies on Ctrl-C like any program.
+   * Aborted by the first SIGINT or SIGTERM; a second SIGINT ends the process with 130, unless `killSignal` was read.
+   * The handlers are installed when this is first read: a command that never reads it dies on Ctrl-C like any
+   * program.
    */
   readonly signal: AbortSignal;
+  /** Aborted by the second SIGINT. Once this was read, only a third one ends the process. */
+  readonly killSignal: AbortSignal;
 }
 
 export interface CommandDefinition<A extends ArgumentDefinitions, O extends OptionDefinitions> {

@@ -1,13 +1,16 @@
 import { startInBackground } from '../launchers/background.ts';
 import { executeRun, exitCodeOf } from '../launchers/execute.ts';
 import type { RunPlan } from '../launchers/plan.ts';
-import { LAUNCHERS, type PreparedRun } from '../launchers/run.ts';
-import { CheckpointStore } from '../../shared/checkpoint/store.ts';
-import type { RunResult, RunStatus } from '../../shared/telemetry/run-status.ts';
-import type { OptionDefinitions } from './command.ts';
+import { allLauncherOptions, launcherOptionsOf, type LauncherOptions } from '../launchers/define.ts';
+import { DEFAULT_LAUNCHER, LAUNCHERS } from '../launchers/registry.ts';
+import { DEFAULT_MAX_RESTARTS, type PreparedRun } from '../launchers/run.ts';
+import { commandLine } from '../../shared/invocation.ts';
+import { plural } from '../../shared/plural.ts';
+import type { RunResult } from '../../shared/telemetry/run-status.ts';
+import type { Context, OptionDefinitions } from './command.ts';
 import type { Output } from './output.ts';
 import { Progress, type ProgressStream } from './progress.ts';
-import { formatEnding, formatReport, type ReportContext } from './report.ts';
+import { formatEnding, formatReport, layersAt, type ReportContext } from './report.ts';
 
 /** Options that every command on runs has. */
 export const runsOption = {
@@ -23,39 +26,68 @@ export const startOptions = {
   on: {
     type: 'string',
     label: 'launcher',
-    default: 'local',
+    default: DEFAULT_LAUNCHER,
     choices: Object.keys(LAUNCHERS),
-    description: 'where the processes run',
+    description: `where the processes run: ${Object.values(LAUNCHERS)
+      .map(({ name, summary }) => `${name}: ${summary}`)
+      .join('; ')}`,
+  },
+  maxRestarts: {
+    type: 'integer',
+    label: 'N',
+    min: 0,
+    default: DEFAULT_MAX_RESTARTS,
+    description: 'how many roles that died are started again, over the whole run; 0: the first death ends it',
+  },
+  standbys: {
+    type: 'integer',
+    label: 'N',
+    min: 0,
+    default: 0,
+    description: 'schedulers that wait to take over; they need a coordinator that elects',
   },
   dryRun: { type: 'boolean', description: 'print the plan and start nothing' },
   detach: { type: 'boolean', description: 'return as soon as the run has started; it goes on in the background' },
 } as const satisfies OptionDefinitions;
 
+/** The options of the launchers, after those that every launcher has. */
+export const launcherOptions = allLauncherOptions(LAUNCHERS);
+
+/** What a command that starts runs was told for its launcher. Errors: USAGE for an option of another launcher. */
+export function givenLauncherOptions(on: string, options: object): LauncherOptions {
+  return launcherOptionsOf(LAUNCHERS, on, options as LauncherOptions);
+}
+
 /** Starts a prepared run in the foreground, shows its progress and its report; resolves to the exit code. */
-export async function runInForeground(prepared: PreparedRun, output: Output, signal: AbortSignal): Promise<number> {
+export async function runInForeground(
+  prepared: PreparedRun,
+  context: Pick<Context, 'output' | 'signal' | 'killSignal'>,
+): Promise<number> {
+  const { output, signal, killSignal } = context;
   const progress = new Progress(progressStream(output));
-  let last: RunStatus | null = null;
   const onAbort = (): void =>
     progress.line('stopping: the run writes a checkpoint first; Ctrl-C again kills it at once');
+  const onKill = (): void => progress.line('killing all processes of the run');
   signal.addEventListener('abort', onAbort, { once: true });
+  killSignal.addEventListener('abort', onKill, { once: true });
   let result: RunResult;
   try {
     result = await executeRun(prepared.launcher, prepared.launchPlan, {
       signal,
+      killSignal,
       onStarted: (run) =>
-        progress.line(`started ${run.processes.length} processes, scheduler at ${run.schedulerAddress}`),
-      onStatus: (status) => {
-        last = status;
-        progress.update(status);
-      },
+        progress.line(
+          `started ${plural(run.processes.length, 'process', 'processes')}, scheduler at ${run.schedulerAddress}`,
+        ),
+      onNotice: (line) => progress.line(line),
+      onStatus: (status) => progress.update(status),
     });
   } finally {
     signal.removeEventListener('abort', onAbort);
+    killSignal.removeEventListener('abort', onKill);
     progress.clear();
   }
-  const checkpoint = await newestCheckpoint(prepared.launchPlan.runDirectory);
-  const context = reportContext(prepared.plan, result, last, checkpoint);
-  const report = formatReport(result, context);
+  const report = formatReport(result, reportContext(prepared.plan, result));
   // Under --json the report is still for people to see; the JSON is the last line of stdout.
   if (output.json) output.line(report);
   output.result(result, () => report);
@@ -67,40 +99,32 @@ export async function runInForeground(prepared: PreparedRun, output: Output, sig
 /** Starts a prepared run under a supervisor and says how to follow it. */
 export async function runInBackground(prepared: PreparedRun, output: Output): Promise<number> {
   const { runId, runDirectory } = prepared.launchPlan;
-  const started = await startInBackground({ launcher: prepared.launcher.name, plan: prepared.launchPlan });
+  const started = await startInBackground({
+    launcher: prepared.launcher.name,
+    launcherOptions: prepared.launcherOptions,
+    plan: prepared.launchPlan,
+  });
   const { pid, schedulerAddress, processes } = started;
   output.result(
     { runId, runDirectory, state: 'PENDING', supervisor: pid, scheduler: schedulerAddress, processes },
     () =>
       [
         `run ${runId} goes on in the background (supervisor ${pid}, scheduler at ${schedulerAddress})`,
-        `follow it with: whittle status ${runDirectory} --watch`,
-        `stop it with:   whittle stop ${runDirectory}`,
+        `follow it with: ${commandLine('status', runDirectory, '--watch')}`,
+        `stop it with:   ${commandLine('stop', runDirectory)}`,
       ].join('\n'),
   );
   return 0;
 }
 
 /** What the report shows besides the result. */
-export function reportContext(
-  plan: RunPlan,
-  result: RunResult,
-  last: RunStatus | null,
-  checkpoint: string | null,
-): ReportContext {
-  const update = plan.sparsity.filter((each) => each.step <= result.step).at(-1);
+export function reportContext(plan: RunPlan, result: RunResult): ReportContext {
+  const update = plan.sparsity.findLast((each) => each.step <= layersAt(result));
   return {
     prunable: plan.prunable,
     scheduledRemoved: update === undefined ? 0 : plan.parameters - update.packed,
     denseBytesPerStep: plan.bytesPerStep.dense,
-    bytesPerStep: last === null || last.bytesPerStep === 0 ? null : last.bytesPerStep,
-    checkpoint,
   };
-}
-
-async function newestCheckpoint(runDirectory: string): Promise<string | null> {
-  const entries = await new CheckpointStore(runDirectory).list().catch(() => []);
-  return entries.filter(({ complete }) => complete).at(-1)?.path ?? null;
 }
 
 /** Progress goes to stderr: stdout holds plan and report, or JSON. A terminal is redrawn, elsewhere lines are added. */

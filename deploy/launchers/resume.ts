@@ -5,18 +5,23 @@ import { writeDurably } from '../../shared/checkpoint/durable.ts';
 import type { Manifest } from '../../shared/checkpoint/manifest.ts';
 import { CheckpointStore } from '../../shared/checkpoint/store.ts';
 import { runConfigToYaml } from '../../shared/config/effective.ts';
-import { loadRunFile } from '../../shared/config/run-file.ts';
+import { loadRunFile, type RunFile } from '../../shared/config/run-file.ts';
 import type { RunConfig } from '../../shared/config/types.ts';
 import { EmbeddedCoordinator } from '../../shared/coordination/embedded.ts';
 import { acquireRunLock } from '../../shared/coordination/lock.ts';
 import { WhittleError } from '../../shared/errors.ts';
+import { commandLine } from '../../shared/invocation.ts';
+import { plural } from '../../shared/plural.ts';
 import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunResult } from '../../shared/telemetry/run-status.ts';
 import { describeJob } from '../../worker/training/describe.ts';
+import { noCheckpoint } from './checkpoint-steps.ts';
 import { executeRun, type RunHooks } from './execute.ts';
+import type { LauncherOptions } from './define.ts';
 import type { Launcher } from './launcher.ts';
 import { planRun } from './plan.ts';
-import { DEFAULT_RUNS, launcherOf, launchPlanOf, type PreparedRun } from './run.ts';
+import { launcherOf } from './registry.ts';
+import { DEFAULT_RUNS, launchPlanOf, type PreparedRun } from './run.ts';
 
 export interface ResumeOptions {
   /** A run's id, or the path of its directory. */
@@ -25,10 +30,14 @@ export interface ResumeOptions {
   /** Overrides of the run's effective run file, each `path=value`. */
   readonly set?: readonly string[];
   readonly servers?: number;
+  /** Workers to start: within the run's range, or a new fixed number. */
   readonly workers?: number;
   /** Continue from the newest checkpoint of this step or an earlier one. Default: the newest of all. */
   readonly step?: number;
   readonly on?: string | Launcher;
+  readonly launcherOptions?: LauncherOptions;
+  readonly maxRestarts?: number;
+  readonly standbys?: number;
 }
 
 export type PreparedResume =
@@ -47,16 +56,16 @@ export type PreparedResume =
  */
 export async function prepareResume(options: ResumeOptions): Promise<PreparedResume> {
   const directory = await RunDirectory.resolve(options.runsDirectory ?? DEFAULT_RUNS, options.run);
-  const launcher = launcherOf(options.on);
+  const { launcherOptions = {} } = options;
+  const launcher = launcherOf(options.on, launcherOptions);
   // Held while we look, so that no scheduler writes meanwhile; the new scheduler takes it for itself.
   const lock = await acquireRunLock(directory.path, { address: 'resume' });
   try {
     const set = [
       ...(options.set ?? []),
       ...(options.servers === undefined ? [] : [`cluster.servers=${options.servers}`]),
-      ...(options.workers === undefined ? [] : [`cluster.workers=${options.workers}`]),
     ];
-    const runFile = loadRunFile(directory.runFile, { set });
+    const runFile = loadWithWorkers(directory.runFile, set, options.workers);
     const result = await directory.readResult();
     if (
       result?.state === 'SUCCEEDED' &&
@@ -76,7 +85,8 @@ export async function prepareResume(options: ResumeOptions): Promise<PreparedRes
         `training.steps ${config.training.steps} lies before checkpoint ${basename(from.folder)}; ask for more steps, or continue from an earlier checkpoint with --step ${config.training.steps}`,
       );
     }
-    warnings.push(...differences(from.manifest.config, config));
+    const told = differences(from.manifest.config, config);
+    warnings.push(...told.warnings);
     const { runId, path } = directory;
     const plan = planRun({
       config,
@@ -84,18 +94,26 @@ export async function prepareResume(options: ResumeOptions): Promise<PreparedRes
       runId,
       runDirectory: path,
       launcher: launcher.name,
-      notes: job.warnings,
+      notes: [...told.notes, ...job.warnings],
     });
-    const launchPlan = launchPlanOf(config, runId, path, { folder: from.folder });
+    const launchPlan = launchPlanOf(config, runId, path, { folder: from.folder }, options);
     return {
       finished: null,
-      prepared: { plan, config, launcher, launchPlan, runsDirectory: '' },
+      prepared: { plan, config, launcher, launcherOptions, launchPlan, runsDirectory: '' },
       from: from.manifest,
       warnings,
     };
   } finally {
     await lock.release();
   }
+}
+
+/** A number of workers within the run's range leaves the range as it is. */
+function loadWithWorkers(path: string, set: readonly string[], workers: number | undefined): RunFile {
+  const runFile = loadRunFile(path, { set });
+  const [min = 0, max = min] = String(runFile.document.cluster.workers).split(':').map(Number);
+  if (workers === undefined || (workers >= min && workers <= max)) return runFile;
+  return loadRunFile(path, { set: [...set, `cluster.workers=${workers}`] });
 }
 
 async function findCheckpoint(
@@ -116,14 +134,7 @@ async function findCheckpoint(
   } finally {
     await coordinator.close();
   }
-  const wanted = step === undefined ? 'no usable checkpoint' : `no usable checkpoint of step ${step} or before`;
-  throw new WhittleError(
-    'CHECKPOINT',
-    `${store.folder} holds ${wanted}; start over with \`whittle launch ${directory.runFile}\``,
-    {
-      data: { folder: store.folder, step: step ?? null },
-    },
-  );
+  throw await noCheckpoint(store, step, `start over with \`${commandLine('launch', directory.runFile)}\``);
 }
 
 /** Writes the run file as overridden; to be called right before the run goes on. */
@@ -147,16 +158,20 @@ export async function resume(
   return executeRun(ready.prepared.launcher, ready.prepared.launchPlan, hooks);
 }
 
-/** What a user should know of changes since the checkpoint, one sentence each. */
-export function differences(before: RunConfig, now: RunConfig): string[] {
-  const told: string[] = [];
+/** What a user should know of changes since the checkpoint, one sentence each; notes are of what changes no result. */
+export function differences(
+  before: RunConfig,
+  now: RunConfig,
+): { readonly notes: readonly string[]; readonly warnings: readonly string[] } {
+  const notes: string[] = [];
   const { cluster: was } = before;
   const { cluster: is } = now;
   if (was.servers !== is.servers)
-    told.push(`${is.servers} servers instead of ${was.servers}; the digests do not depend on it`);
+    notes.push(`${plural(is.servers, 'server')} instead of ${was.servers}; the digests do not depend on it`);
   if (was.workers.max !== is.workers.max) {
-    told.push(
-      `${is.workers.max} workers instead of ${was.workers.max}, and still ${is.slices} slices; the digests do not depend on it`,
+    const slices = was.slices === is.slices ? `, and still ${plural(is.slices, 'slice')}` : '';
+    notes.push(
+      `${plural(is.workers.max, 'worker')} instead of ${was.workers.max}${slices}; the digests do not depend on it`,
     );
   }
   const changed = [
@@ -168,9 +183,7 @@ export function differences(before: RunConfig, now: RunConfig): string[] {
       .filter((key) => !isDeepStrictEqual(before.training[key], now.training[key]))
       .map((key) => `training.${key}`),
   ];
-  if (changed.length > 0)
-    told.push(
-      `changed since the checkpoint: ${changed.join(', ')}; the digests will differ from those of a run that was never stopped`,
-    );
-  return told;
+  if (changed.length === 0) return { notes, warnings: [] };
+  const warning = `changed since the checkpoint: ${changed.join(', ')}; the digests will differ from those of a run that was never stopped`;
+  return { notes, warnings: [warning] };
 }

@@ -39,6 +39,13 @@ export class Exchange {
     if (answer) this.offer(answer, masks);
   }
 
+  /** Answers with the newest weights there are as soon as they are of `clock` or later. */
+  wantNewest(clock: number, retained: readonly Answer[], masks: readonly MaskVersion[]): void {
+    this.#waitsFor = clock;
+    const newest = retained.at(-1);
+    if (newest) this.offer(newest, masks);
+  }
+
   offer(answer: Answer, masks: readonly MaskVersion[]): void {
     if (this.#waitsFor === null || answer.clock < this.#waitsFor) return;
     this.#onAnswer(this.#waitsFor, answer);

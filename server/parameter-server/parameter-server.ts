@@ -1,3 +1,4 @@
+import type { ConfigureRequest__Output } from '../../protos/generated/whittle/ConfigureRequest.ts';
 import type { Header__Output } from '../../protos/generated/whittle/Header.ts';
 import type { ParameterServerHandlers } from '../../protos/generated/whittle/ParameterServer.ts';
 import type { Directive__Output } from '../../protos/generated/whittle/Directive.ts';
@@ -7,7 +8,9 @@ import { WhittleError } from '../../shared/errors.ts';
 import type { DyadicNode } from '../../shared/layout/dyadic.ts';
 import type { ModelDescription } from '../../shared/layout/model-description.ts';
 import { parameterServerClient, unary } from '../../shared/rpc/client.ts';
+import { retry } from '../../shared/rpc/deadline.ts';
 import { FrameStream } from '../../shared/rpc/frame-stream.ts';
+import type { HeldShard, KeptCommit } from '../../shared/rpc/held-shard.ts';
 import type { MemberSession } from '../../shared/rpc/member-session.ts';
 import { selectionFromMessage } from '../../shared/rpc/selection-messages.ts';
 import { unaryHandler } from '../../shared/rpc/server.ts';
@@ -19,7 +22,10 @@ import { type Answer, Exchange, type MaskVersion } from './exchange.ts';
 import type { ConfigureShard, PushMessage } from './shard-thread.ts';
 import { StepReporter } from './step-reporter.ts';
 
-const NORM_DEADLINE_MS = 30_000;
+const NORM_DEADLINE_MS = 120_000;
+/** Mask commits and shard files that are kept for a scheduler that takes over. */
+const KEPT_COMMITS = 8;
+const KEPT_FILES = 4;
 
 export interface ParameterServerOptions {
   readonly thread: ThreadCaller;
@@ -31,6 +37,7 @@ export interface ParameterServerOptions {
 }
 
 interface AppliedStep {
+  readonly generation: number;
   readonly step: number;
   readonly loss: number;
   readonly sliceWorkers: readonly number[];
@@ -40,6 +47,15 @@ interface AppliedStep {
 /** The rpc side of a parameter server: streams, retained answers, reports. The shard itself lives in its thread. */
 export class ParameterServerRole {
   readonly #options: ParameterServerOptions;
+  /** Ends what waits for others when the generation ends. */
+  #timeline = new AbortController();
+  #configuring: Promise<{ clock: number; maskEpoch: number }> | null = null;
+  /** Told again to a scheduler that takes over. */
+  #isReady = false;
+  #holding: number | null = null;
+  #stopAt: number | null = null;
+  #commits: KeptCommit[] = [];
+  #written: { readonly clock: number; readonly maskEpoch: number; readonly shard: ShardEntry }[] = [];
   readonly #exchanges = new Set<Exchange>();
   readonly #reporter: StepReporter;
   #generation = 0;
@@ -50,17 +66,19 @@ export class ParameterServerRole {
   #history: History = NO_HISTORY;
   /** Encoded weights of clock t-1 and t: a worker that lags, or a slice lost between servers, needs the older. */
   #answers: Answer[] = [];
+  /** ssp, asp: weights of exactly the newest evaluation steps, which later slices change at once. */
+  #exact: Answer[] = [];
   #masks: MaskVersion[] = [];
-  #stepOf: AppliedStep | null = null;
+  #applied: AppliedStep[] = [];
   #counted = { pushed: 0, pulled: 0, masks: 0 };
   /** Bytes of streams that have ended. */
   readonly #ended = { pushed: 0, pulled: 0, masks: 0 };
 
   constructor(options: ParameterServerOptions) {
     this.#options = options;
-    this.#reporter = new StepReporter((steps) =>
-      options.session().report({ steps: { generation: this.#generation, steps, socket: options.socketBytes() } }),
-    );
+    this.#reporter = new StepReporter((steps) => {
+      options.session().report({ steps: { generation: this.#generation, steps, socket: options.socketBytes() } });
+    });
     this.#listen(options.thread);
   }
 
@@ -69,58 +87,28 @@ export class ParameterServerRole {
   }
 
   readonly handlers: ParameterServerHandlers = {
-    Configure: unaryHandler(async (request) => {
+    Configure: unaryHandler((request) => {
+      if (request.generation > this.#generation) this.#beginGeneration(request.generation);
       this.#checkGeneration(request.generation);
-      const model = JSON.parse(request.modelDescription) as ModelDescription;
-      this.#config = JSON.parse(request.runFile) as RunConfig;
-      this.#rank = request.rank;
-      this.#history.close();
-      this.#history = openHistory({
-        runDirectory: this.#options.runDirectory,
-        role: 'server',
-        rank: this.#rank,
-        enabled: this.#config.history === true,
+      // Asked again it answers the same, unless it failed.
+      this.#configuring ??= this.#configure(request).catch((reason: unknown) => {
+        this.#configuring = null;
+        throw reason;
       });
-      const [start, end] = [request.cuts[request.rank], request.cuts[request.rank + 1]];
-      if (start === undefined || end === undefined) {
-        throw new WhittleError('PROTOCOL', `no range for server[${request.rank}] in cuts ${request.cuts.join(', ')}`);
-      }
-      const stateSize = model.states.reduce((sum, state) => sum + state.shape.reduce((a, b) => a * b, 1), 0);
-      this.#stateBytes = request.rank === 0 ? 4 * stateSize : 0;
-      this.#peers = request.servers.map((address) => parameterServerClient(address));
-      const message: ConfigureShard = {
-        generation: request.generation,
-        rank: request.rank,
-        start,
-        end,
-        servers: request.servers.length,
-        model,
-        config: this.#config,
-        runDirectory: this.#options.runDirectory,
-        restoreFrom: request.restoreFrom || null,
-      };
-      return this.#options.thread.call<{ clock: number; maskEpoch: number }>('configure', message);
+      return this.#configuring;
     }),
 
     Exchange: (call) => {
       const stream = new FrameStream(call, { peer: `worker at ${call.getPeer()}` });
       const generation = this.#generation;
-      let worker = 0;
+      const asker = { worker: 0, workerClock: 0 };
       const exchange = new Exchange(stream, generation, (asked, { clock, maskEpoch }) =>
-        this.#history.record({
-          kind: 'read',
-          shard: this.#rank,
-          generation,
-          worker,
-          workerClock: asked,
-          asked,
-          given: clock,
-          maskEpoch,
-        }),
+        this.#history.record({ kind: 'read', shard: this.#rank, generation, ...asker, asked, given: clock, maskEpoch }),
       );
       this.#exchanges.add(exchange);
       stream.onMessage((header, body, release) => {
-        worker = header.sender;
+        if (header.kind === 'PULL' || header.last)
+          Object.assign(asker, { worker: header.sender, workerClock: header.clock });
         return this.#receive(exchange, header, body, release);
       });
       void stream.closed.then(() => {
@@ -151,6 +139,9 @@ export class ParameterServerRole {
         maskEpoch: request.maskEpoch,
         selections: request.selections.map(selectionFromMessage),
       });
+      const { step, maskEpoch, record, generation } = request;
+      if (generation === this.#generation && !this.#commits.some((kept) => kept.maskEpoch >= maskEpoch))
+        this.#commits = [...this.#commits, { step, maskEpoch, survivors, record }].slice(-KEPT_COMMITS);
       return { survivors };
     }),
 
@@ -166,18 +157,52 @@ export class ParameterServerRole {
     }),
   };
 
-  /** The generation that the scheduler admitted this server to; called before anything else. */
+  /** The generation that this server holds a shard of; 0: none. */
+  get generation(): number {
+    return this.#isReady ? this.#generation : 0;
+  }
+
+  /** What it tells a scheduler that takes over, as JSON; empty while it holds nothing. */
+  heldShard(): string {
+    if (!this.#isReady) return '';
+    const held: HeldShard = {
+      generation: this.#generation,
+      clock: this.#holding ?? this.clock,
+      maskEpoch: this.#answers.at(-1)?.maskEpoch ?? 0,
+      stopAt: this.#stopAt,
+      commits: this.#commits,
+    };
+    return JSON.stringify(held);
+  }
+
+  /** Admitted by a scheduler, the first or one that took over: it is told again what another may not have taken in. */
   admitted(generation: number): void {
-    this.#generation = generation;
+    if (!this.#isReady) {
+      // A scheduler may begin in the generation it found; what is configured later moves on from it.
+      this.#generation = Math.max(this.#generation, generation);
+      return;
+    }
+    if (generation !== this.#generation) return;
+    const session = this.#options.session();
+    const { clock } = this;
+    session.report({ serverReady: { generation, clock, maskEpoch: this.#answers.at(-1)?.maskEpoch ?? 0 } });
+    this.#reporter.again();
+    for (const { shard, ...written } of this.#written)
+      session.report({ shardWritten: { generation, ...written, shard: JSON.stringify(shard) } });
+    if (this.#holding !== null) session.report({ hold: { generation, step: this.#holding } });
   }
 
   directive(directive: Directive__Output): void {
+    if (directive.recorded?.generation === this.#generation) this.#reporter.recorded(directive.recorded.step);
     if (!directive.cutAt) return;
     const { clock, stop } = directive.cutAt;
     const { session } = this.#options;
     this.#options.thread.call<number | null>('cutAt', { clock, stop }).then(
       (refusedAt) => {
-        if (refusedAt === null) return;
+        if (refusedAt === null) {
+          if (stop) this.#stopAt = clock;
+          return;
+        }
         session().report({ cutRefused: { generation: this.#generation, proposed: clock, clock: refusedAt } });
       },
       (reason: unknown) => this.#options.onFailure(WhittleError.from(reason)),
@@ -186,42 +211,112 @@ export class ParameterServerRole {
 
   /** Sends what is still to be reported and closes every stream. */
   async close(): Promise<void> {
+    this.#timeline.abort();
     this.#reporter.flush();
     for (const peer of this.#peers) peer.close();
     this.#history.close();
     await Promise.all([...this.#exchanges].map((exchange) => exchange.stream.close()));
   }
 
+  /** Drops all that belongs to an older generation: its streams, its answers, what it reported. */
+  #beginGeneration(generation: number): void {
+    this.#generation = generation;
+    this.#timeline.abort();
+    this.#timeline = new AbortController();
+    this.#configuring = null;
+    this.#isReady = false;
+    this.#holding = null;
+    this.#stopAt = null;
+    this.#commits = [];
+    this.#written = [];
+    this.#answers = [];
+    this.#masks = [];
+    this.#applied = [];
+    this.#exact = [];
+    this.#reporter.reset();
+    for (const peer of this.#peers) peer.close();
+    this.#peers = [];
+    const stale = new WhittleError('STALE_GENERATION', `the run went over to generation ${generation}`);
+    for (const { stream } of this.#exchanges) stream.destroy(stale);
+  }
+
+  async #configure(request: ConfigureRequest__Output): Promise<{ clock: number; maskEpoch: number }> {
+    const model = JSON.parse(request.modelDescription) as ModelDescription;
+    this.#config = JSON.parse(request.runFile) as RunConfig;
+    this.#rank = request.rank;
+    this.#history.close();
+    this.#history = openHistory({
+      runDirectory: this.#options.runDirectory,
+      role: 'server',
+      rank: this.#rank,
+      enabled: this.#config.history === true,
+    });
+    const [start, end] = [request.cuts[request.rank], request.cuts[request.rank + 1]];
+    if (start === undefined || end === undefined) {
+      throw new WhittleError('PROTOCOL', `no range for server[${request.rank}] in cuts ${request.cuts.join(', ')}`);
+    }
+    const stateSize = model.states.reduce((sum, state) => sum + state.shape.reduce((a, b) => a * b, 1), 0);
+    this.#stateBytes = request.rank === 0 ? 4 * stateSize : 0;
+    this.#peers = request.servers.map((address) => parameterServerClient(address));
+    const message: ConfigureShard = {
+      generation: request.generation,
+      rank: request.rank,
+      start,
+      end,
+      servers: request.servers.length,
+      model,
+      config: this.#config,
+      runDirectory: this.#options.runDirectory,
+      restoreFrom: request.restoreFrom || null,
+    };
+    return this.#options.thread.call<{ clock: number; maskEpoch: number }>('configure', message);
+  }
+
   #listen(thread: ThreadCaller): void {
-    const report = (message: Parameters<MemberSession['report']>[0]): void => this.#options.session().report(message);
-    thread.on<{ clock: number; maskEpoch: number; weights: Uint8Array; mask: Uint8Array | null }>(
+    const report = (message: Parameters<MemberSession['report']>[0]): void =>
+      void this.#options.session().report(message);
+    /** Hands on what the thread says of the generation in force. */
+    const on = <T extends object>(
+      event: string,
+      handle: (payload: T & { readonly generation: number }) => void,
+    ): void =>
+      thread.on<T & { readonly generation: number }>(event, (payload) => {
+        if (payload.generation === this.#generation) handle(payload);
+      });
+    on<{ clock: number; maskEpoch: number; weights: Uint8Array; mask: Uint8Array | null }>(
       'published',
       ({ clock, maskEpoch, weights, mask }) => {
+        this.#holding = null;
         if (mask) this.#masks = [...this.#masks.slice(-1), { epoch: maskEpoch, bits: mask }];
         const isFirst = this.#answers.length === 0;
         const answer: Answer = { clock, maskEpoch, body: weights, stateBytes: this.#stateBytes };
-        this.#answers = [...this.#answers.slice(-1), answer];
+        if (this.#overlaps && this.clock !== clock) this.#exact = [...this.#exact.slice(-1), answer];
+        this.#answers = this.#overlaps ? [answer] : [...this.#answers.slice(-1), answer];
         for (const exchange of this.#exchanges) exchange.offer(answer, this.#masks);
         this.#reportStep(clock);
-        if (isFirst) report({ serverReady: { generation: this.#generation, clock, maskEpoch } });
+        if (!isFirst) return;
+        this.#isReady = true;
+        report({ serverReady: { generation: this.#generation, clock, maskEpoch } });
       },
     );
-    thread.on<{ step: number }>('hold', ({ step }) => report({ hold: { generation: this.#generation, step } }));
-    thread.on<{ step: number; nodes: readonly DyadicNode[] }>('norm', ({ step, nodes }) =>
-      this.#shareNorm(step, nodes),
-    );
-    thread.on<AppliedStep>('stepDone', (step) => (this.#stepOf = step));
-    thread.on<{ clock: number; maskEpoch: number; shard: ShardEntry }>(
+    on<{ step: number }>('hold', ({ generation, step }) => {
+      this.#holding = step;
+      report({ hold: { generation, step } });
+    });
+    on<{ step: number; nodes: readonly DyadicNode[] }>('norm', ({ step, nodes }) => this.#shareNorm(step, nodes));
+    on<AppliedStep>('stepDone', (step) => this.#applied.push(step));
+    on<{ clock: number; maskEpoch: number; shard: ShardEntry }>(
       'shardWritten',
-      ({ clock, maskEpoch, shard }) => {
+      ({ generation, clock, maskEpoch, shard }) => {
+        this.#written = [...this.#written, { clock, maskEpoch, shard }].slice(-KEPT_FILES);
         this.#reporter.flush();
         // By now the answers of this clock have left the sockets, which a report made with them cannot count.
-        report({ steps: { generation: this.#generation, steps: [], socket: this.#options.socketBytes() } });
-        report({ shardWritten: { generation: this.#generation, clock, maskEpoch, shard: JSON.stringify(shard) } });
+        report({ steps: { generation, steps: [], socket: this.#options.socketBytes() } });
+        report({ shardWritten: { generation, clock, maskEpoch, shard: JSON.stringify(shard) } });
       },
     );
-    thread.on<{ clock: number; code: string; message: string }>('checkpointFailed', (failed) =>
-      report({ checkpointFailed: { generation: this.#generation, ...failed } }),
+    on<{ clock: number; code: string; message: string }>('checkpointFailed', (failed) =>
+      report({ checkpointFailed: failed }),
     );
   }
 
@@ -240,7 +335,8 @@ export class ParameterServerRole {
       case 'PUSH':
         return this.#push(exchange, header, body, release);
       case 'PULL':
-        exchange.want(header.clock, this.#answers, this.#masks);
+        if (header.newest) exchange.wantNewest(header.clock, this.#answers, this.#masks);
+        else exchange.want(header.clock, [...this.#exact, ...this.#answers], this.#masks);
         return undefined;
       case 'INITIAL':
         return this.#options.thread.call('initialize', { body, stateBytes: header.stateBytes }, [body.buffer]);
@@ -259,7 +355,11 @@ export class ParameterServerRole {
     body: Uint8Array<ArrayBuffer>,
     release: () => void,
   ): Promise<void> {
-    if (header.last) exchange.want(header.clock, this.#answers, this.#masks);
+    if (header.last && this.#overlaps) {
+      const { mode, staleness } = this.#config?.consistency ?? { mode: 'bsp', staleness: 0 };
+      const clock = mode === 'ssp' ? Math.max(0, header.clock - staleness) : 0;
+      exchange.wantNewest(clock, this.#answers, this.#masks);
+    } else if (header.last) exchange.want(header.clock, this.#answers, this.#masks);
     if (header.clock <= this.clock) {
       this.#recordPush(header, 'duplicate');
       return;
@@ -282,17 +382,8 @@ export class ParameterServerRole {
   /** Of a push that does not reach the shard's thread, which writes down the others. */
   #recordPush(header: Header__Output, verdict: 'duplicate' | 'refused'): void {
     const { generation, clock: step, slice, maskEpoch, sender, examples } = header;
-    this.#history.record({
-      kind: 'push',
-      shard: this.#rank,
-      generation,
-      step,
-      slice,
-      maskEpoch,
-      sender,
-      examples,
-      verdict,
-    });
+    const push = { shard: this.#rank, generation, step, slice, maskEpoch, sender, examples };
+    this.#history.record({ kind: 'push', ...push, verdict });
   }
 
   #shareNorm(step: number, nodes: readonly DyadicNode[]): void {
@@ -304,19 +395,39 @@ export class ParameterServerRole {
       indices: nodes.map(({ index }) => index),
       sums: nodes.map(({ sum }) => sum),
     };
+    const { signal } = this.#timeline;
+    const what = `server[%] to take its part of the gradient norm of step ${step}`;
     const shared = this.#peers.map((peer, rank) =>
       rank === this.#rank
         ? this.#options.thread.call('peerNorm', { step, sender: rank, nodes })
-        : unary(peer, 'shareNorm', request, { deadlineMilliseconds: NORM_DEADLINE_MS }),
+        : retry((deadlineMilliseconds) => unary(peer, 'shareNorm', request, { deadlineMilliseconds, signal }), {
+            deadlineMilliseconds: NORM_DEADLINE_MS,
+            what: what.replace('%', String(rank)),
+            signal,
+          }),
     );
-    Promise.all(shared).catch((reason: unknown) => this.#options.onFailure(WhittleError.from(reason)));
+    Promise.all(shared).catch((reason: unknown) => {
+      const error = WhittleError.from(reason);
+      // The peer went over to a newer generation before this server: the scheduler tells this one next.
+      if (signal.aborted || error.code === 'STALE_GENERATION') return;
+      this.#options.onFailure(error);
+    });
+  }
+
+  /** Steps overlap: weights change with every slice, and their clock says only what is complete. */
+  get #overlaps(): boolean {
+    return this.#config !== null && this.#config.consistency.mode !== 'bsp';
   }
 
   /** One record a step, made when its answers are sent, so that their bytes belong to it. */
   #reportStep(clock: number): void {
-    const step = this.#stepOf;
-    if (!step || step.step !== clock) return;
-    this.#stepOf = null;
+    for (let step = this.#applied[0]; step && step.step <= clock; step = this.#applied[0]) {
+      this.#applied.shift();
+      this.#record(step);
+    }
+  }
+
+  #record(step: AppliedStep): void {
     const total = { ...this.#ended };
     for (const { stream } of this.#exchanges) {
       const bytes = bytesOf(stream);

@@ -10,8 +10,8 @@ import type { Shard } from './shard.ts';
 export class ShardHistory {
   readonly #history: History;
   readonly #options: ConfigureShard;
-  /** Slices accepted for the step that is being collected. */
-  #accepted = new Set<number>();
+  /** Slices accepted and not yet applied, by step. */
+  readonly #accepted = new Map<number, Set<number>>();
   #mask: Uint8Array | null = null;
   #maskEpoch = 0;
 
@@ -21,8 +21,8 @@ export class ShardHistory {
     this.#history = openHistory({ runDirectory, role: 'server', rank, enabled: config.history === true });
   }
 
-  taken(shard: Shard): void {
-    const { clock, maskEpoch, start, end } = shard;
+  /** Before the shard has anything of it. */
+  taken({ start, end }: Shard, { clock, maskEpoch }: { readonly clock: number; readonly maskEpoch: number }): void {
     this.#history.record({
       kind: 'shard-taken',
       ...this.#who(),
@@ -38,12 +38,12 @@ export class ShardHistory {
   push(shard: Shard, { step, slice, maskEpoch, sender, examples }: PushMessage): void {
     if (!this.#history.isOn) return;
     const verdict = this.#verdict(shard, step, slice, maskEpoch);
-    if (verdict === 'accepted') this.#accepted.add(slice);
+    if (verdict === 'accepted') this.#accepted.set(step, (this.#accepted.get(step) ?? new Set<number>()).add(slice));
     this.#history.record({ kind: 'push', ...this.#who(), step, slice, maskEpoch, sender, examples, verdict });
   }
 
   applied(step: number, senders: readonly number[], maskEpoch: number): void {
-    this.#accepted.clear();
+    this.#accepted.delete(step);
     const slices = senders.map((_, slice) => slice);
     this.#history.record({ kind: 'applied', ...this.#who(), step, slices, senders, maskEpoch, clock: step });
   }
@@ -53,7 +53,6 @@ export class ShardHistory {
     if (!this.#history.isOn || mask === null) return;
     const before = this.#mask;
     const isCommit = before !== null && maskEpoch > this.#maskEpoch;
-    this.#accepted.clear();
     this.#mask = mask.slice();
     this.#maskEpoch = maskEpoch;
     // An update at step 0 comes before anything is published: all elements were alive then.
@@ -84,8 +83,12 @@ export class ShardHistory {
 
   #verdict(shard: Shard, step: number, slice: number, maskEpoch: number): PushEvent['verdict'] {
     if (step <= shard.clock) return 'duplicate';
+    if (this.#accepted.get(step)?.has(slice)) return 'duplicate';
+    // Late pushes of older masks are projected where steps overlap.
+    if (this.#options.config.consistency.mode !== 'bsp')
+      return shard.storedSize(maskEpoch) === null ? 'refused' : 'accepted';
     if (step !== shard.clock + 1 || maskEpoch !== shard.maskEpoch) return 'refused';
-    return shard.phase !== 'collecting' || this.#accepted.has(slice) ? 'duplicate' : 'accepted';
+    return shard.phase === 'collecting' ? 'accepted' : 'duplicate';
   }
 
   #who(): { shard: number; generation: number } {

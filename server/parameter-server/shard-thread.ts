@@ -58,10 +58,14 @@ serveThread(port, {
       message.rank === 0
         ? message.model.states.reduce((sum, state) => sum + state.shape.reduce((a, b) => a * b, 1), 0)
         : 0;
-    options = message;
-    history?.close();
-    history = new ShardHistory(message);
-    shard = new Shard({
+    // Pushes of an older generation that still wait will never be reduced: their bytes are free again.
+    for (const consumed of consumers.values()) consumed();
+    consumers.clear();
+    const { generation } = message;
+    const tell = (event: string, payload: object, transfer: readonly TransferListItem[] = []): void =>
+      emit(event, { generation, ...payload }, transfer);
+    const ofGeneration = new ShardHistory(message);
+    const next = new Shard({
       config: message.config,
       space,
       start: message.start,
@@ -70,35 +74,39 @@ serveThread(port, {
       stateSize,
       events: {
         published: (clock, maskEpoch, weights, mask) => {
-          history?.published(clock, maskEpoch, mask);
-          emit('published', { clock, maskEpoch, weights, mask }, [weights.buffer as ArrayBuffer]);
+          ofGeneration.published(clock, maskEpoch, mask);
+          tell('published', { clock, maskEpoch, weights, mask }, [weights.buffer as ArrayBuffer]);
         },
         hold: (step) => {
           failpoint('hold.reached', step);
-          emit('hold', { step });
+          tell('hold', { step });
         },
-        norm: (step, nodes) => emit('norm', { step, nodes }),
-        snapshot: (clock, maskEpoch, snapshot) => void write(clock, maskEpoch, snapshot),
+        norm: (step, nodes) => tell('norm', { step, nodes }),
+        snapshot: (clock, maskEpoch, snapshot) => void write(message, ofGeneration, clock, maskEpoch, snapshot),
         consumed: (push) => {
           consumers.get(push)?.();
           consumers.delete(push);
         },
         stepDone: (step, loss, sliceWorkers) => {
-          history?.applied(step, sliceWorkers, shard?.maskEpoch ?? 0);
+          ofGeneration.applied(step, sliceWorkers, next.maskEpoch);
           failpoint('step.applied', step);
-          emit('stepDone', { step, loss, sliceWorkers, at: performance.now() });
+          tell('stepDone', { step, loss, sliceWorkers, at: performance.now() });
         },
       },
     });
+    options = message;
+    shard = next;
+    history?.close();
+    history = ofGeneration;
     if (message.restoreFrom) {
       const store = new CheckpointStore(message.runDirectory);
       const manifest: Manifest = await store.read(message.restoreFrom);
       const snapshot = await store.readRange(manifest, message.start, message.end, { withState: stateSize > 0 });
-      shard.restore(manifest.clock, manifest.maskEpoch, snapshot);
+      ofGeneration.taken(next, manifest);
+      next.restore(manifest.clock, manifest.maskEpoch, snapshot);
       failpoint('rollback.restored', manifest.clock);
-    }
-    history.taken(shard);
-    return { clock: shard.clock, maskEpoch: shard.maskEpoch };
+    } else ofGeneration.taken(next, { clock: 0, maskEpoch: 0 });
+    return { clock: next.clock, maskEpoch: next.maskEpoch };
   },
 
   initialize({ body, stateBytes }: { body: Uint8Array; stateBytes: number }) {
@@ -110,6 +118,9 @@ serveThread(port, {
   push(message: PushMessage): Promise<boolean> {
     const { shard, options } = configured();
     const { weights, state } = split(message.body, message.stateBytes);
+    history?.push(shard, message);
+    const stored = shard.storedSize(message.maskEpoch);
+    if (stored === null) return Promise.resolve(message.step <= shard.clock);
     const push: Push = {
       step: message.step,
       slice: message.slice,
@@ -117,7 +128,7 @@ serveThread(port, {
       maskEpoch: message.maskEpoch,
       loss: message.loss,
       examples: message.examples,
-      gradient: decode(options.config.wire.push, weights, shard.storedSize),
+      gradient: decode(options.config.wire.push, weights, stored),
       stateDelta: state,
     };
     return new Promise((resolve, reject) => {
@@ -129,7 +140,6 @@ serveThread(port, {
         queueMicrotask(() => resolve(accepted));
       });
       try {
-        history?.push(shard, message);
         accepted = shard.push(push);
       } catch (error) {
         if (!done) consumers.delete(push);
@@ -150,22 +160,25 @@ serveThread(port, {
   /** Answers null, or the shard's clock where it is already past. */
   cutAt({ clock, stop }: { clock: number; stop: boolean }): number | null {
     const { shard } = configured();
-    return shard.cutAt(clock, stop) ? null : shard.clock;
+    return shard.cutAt(clock, stop) ? null : shard.newest;
   },
 });
 
-async function write(clock: number, maskEpoch: number, snapshot: ShardSnapshot): Promise<void> {
-  const { options } = configured();
+async function write(
+  { runDirectory, rank, generation }: ConfigureShard,
+  history: ShardHistory,
+  clock: number,
+  maskEpoch: number,
+  snapshot: ShardSnapshot,
+): Promise<void> {
   try {
-    const folder = await new CheckpointStore(options.runDirectory).create(clock, options.generation);
-    // The next generation may replace it meanwhile; what is written belongs to this one.
-    const ofGeneration = history;
-    const shard = await writeShardFile(folder, options.rank, snapshot);
-    ofGeneration?.written(clock, maskEpoch, snapshot, shard);
-    emit('shardWritten', { clock, maskEpoch, shard });
+    const folder = await new CheckpointStore(runDirectory).create(clock, generation);
+    const shard = await writeShardFile(folder, rank, snapshot);
+    history.written(clock, maskEpoch, snapshot, shard);
+    emit('shardWritten', { generation, clock, maskEpoch, shard });
   } catch (reason) {
     const error = WhittleError.from(reason, 'CHECKPOINT');
-    emit('checkpointFailed', { clock, code: error.code, message: error.rawMessage });
+    emit('checkpointFailed', { generation, clock, code: error.code, message: error.rawMessage });
   }
 }
 

@@ -10,7 +10,11 @@ export interface RunConfig {
   readonly model: string;
   readonly data: DataConfig;
   readonly cluster: ClusterConfig;
-  readonly consistency: { readonly mode: 'bsp'; readonly staleness: number; readonly backupWorkers: number };
+  readonly consistency: {
+    readonly mode: 'bsp' | 'ssp' | 'asp';
+    readonly staleness: number;
+    readonly backupWorkers: number;
+  };
   readonly training: TrainingConfig;
   readonly sparsity: readonly SparsityRule[];
   readonly kernels: { readonly sparseBelow: number };
@@ -49,6 +53,8 @@ export interface ClusterConfig {
   /** Resolved at launch; `auto` never reaches a role. */
   readonly backend: BackendKind | 'auto';
   readonly replication: 0;
+  /** How long servers and workers go on without a scheduler. */
+  readonly orphanAfterSeconds: number;
   /** Slices a step's global batch is cut into; default: workers.max. Kept by checkpoints. */
   readonly slices: number;
 }

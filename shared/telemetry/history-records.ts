@@ -49,7 +49,7 @@ export interface ReadEvent {
   readonly shard: number;
   readonly generation: number;
   readonly worker: number;
-  /** The worker's own clock: steps it has finished. */
+  /** The worker's own clock: the step it has finished, or, at a pull, the lowest clock it would take. */
   readonly workerClock: number;
   /** The lowest clock that it would take. */
   readonly asked: number;
@@ -141,7 +141,6 @@ export interface MemberEvent {
 export interface AssignmentEvent {
   readonly kind: 'assignment';
   readonly generation: number;
-  readonly version: number;
   /** Slices by worker. */
   readonly slices: Readonly<Record<string, readonly number[]>>;
 }

@@ -27,6 +27,25 @@ export interface RunStatus {
   readonly startedAt: string;
   readonly updatedAt: string;
   readonly failure: RunFailure | null;
+  /** What a scheduler that takes over counts on from; as of `step`. */
+  readonly totals: {
+    readonly resumedFrom: number | null;
+    readonly stepsComputed: number;
+    readonly slicesByWorker: Readonly<Record<string, number>>;
+    readonly bytes: { readonly pushed: number; readonly pulled: number; readonly masks: number };
+    readonly recoveries: readonly Recovery[];
+  };
+}
+
+/** A loss that the run recovered from by itself. */
+export interface Recovery {
+  readonly cause: string;
+  /** Where the run stood. */
+  readonly step: number;
+  /** Clock of the checkpoint it went back to; null where nothing was lost and it went on. */
+  readonly resumedFrom: number | null;
+  /** From the loss until the run was further than `step`; 0 where it never got there. */
+  readonly pauseSeconds: number;
 }
 
 export const RUN_STATES = ['PENDING', 'RUNNING', 'SUCCEEDED', 'FAILED', 'STOPPED'] as const;
@@ -66,10 +85,14 @@ export interface RunResult {
   readonly resumedFrom: number | null;
   /** Steps applied by this process group, those done again after a resume included. */
   readonly stepsComputed: number;
-  /** Slices applied, by the rank of the worker that computed them. */
+  /** Slices applied, by the rank of the worker that computed them; empty where no scheduler lived to tell. */
   readonly slicesByWorker: Readonly<Record<string, number>>;
+  readonly recoveries: readonly Recovery[];
   readonly loss: number | null;
   readonly testAccuracy: number | null;
+  /** Clock of testAccuracy and testLoss; `sparsity` is that of `step`, which may be later. */
+  readonly evaluatedAt: number | null;
+  readonly testLoss: number | null;
   readonly sparsity: number;
   readonly maskEpoch: number;
   readonly maskDigest: string | null;
@@ -77,12 +100,17 @@ export interface RunResult {
   readonly stateDigest: string | null;
   readonly wallSeconds: number;
   readonly examplesPerSecond: number;
+  /** Masks and control traffic are null where no scheduler lived to tell. */
   readonly bytes: {
     readonly pushed: number;
     readonly pulled: number;
-    readonly masks: number;
-    readonly control: number;
+    readonly masks: number | null;
+    readonly control: number | null;
   };
+  /** Bytes of values that the last step moved; null before the first. */
+  readonly bytesPerStep: number | null;
+  /** Absolute path of the newest checkpoint, which `resume` continues from and `layers` describe; null: none. */
+  readonly checkpoint: string | null;
   readonly layers: readonly LayerResult[];
   readonly failure: RunFailure | null;
 }
@@ -104,4 +132,6 @@ export interface StepMetrics {
   readonly seconds: number;
   readonly bytesPushed: number;
   readonly bytesPulled: number;
+  /** Rank of the worker whose copy of slice k was applied. */
+  readonly workers: readonly number[];
 }

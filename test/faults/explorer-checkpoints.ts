@@ -68,6 +68,7 @@ class CommitterMachine {
       generation,
       servers: SERVERS,
       keep: 9,
+      after: -1,
       describe: () => ({}) as ReturnType<ConstructorParameters<typeof RealCommitter>[0]['describe']>,
       beforeCommit: () => Promise.resolve(),
       onCommitted: ({ clock }) => this.committed.push(clock),

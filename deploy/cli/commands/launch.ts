@@ -1,7 +1,13 @@
 import { createRun, prepareLaunch } from '../../launchers/run.ts';
 import { defineCommand, setOption } from '../command.ts';
 import { formatPlan } from '../report.ts';
-import { runInBackground, runInForeground, startOptions } from '../run-command.ts';
+import {
+  givenLauncherOptions,
+  launcherOptions,
+  runInBackground,
+  runInForeground,
+  startOptions,
+} from '../run-command.ts';
 
 export const command = defineCommand({
   name: 'launch',
@@ -21,7 +27,14 @@ export const command = defineCommand({
       label: 'FILE',
       description: 'fault script, one line such as `at step 120 kill server[1]` each',
     },
+    workers: {
+      type: 'integer',
+      label: 'N',
+      min: 1,
+      description: 'workers to start, where the run file gives a range such as 2:8; default: the most',
+    },
     ...startOptions,
+    ...launcherOptions,
   },
   examples: [
     { command: 'launch run.yaml', effect: 'train as the run file says' },
@@ -31,13 +44,25 @@ export const command = defineCommand({
     },
     { command: 'launch run.yaml --run-id mine --detach', effect: 'train in the background as run `mine`' },
   ],
-  handler: async ({ arguments: { runFile }, options, output, signal, json }) => {
-    const { set, runId, runsDir: runsDirectory, on, faults } = options;
+  handler: async (context) => {
+    const {
+      arguments: { runFile },
+      options,
+      output,
+      json,
+    } = context;
+    // From here on Ctrl-C is ours: it must not end us while a run directory is half made.
+    void context.signal;
+    const { set, runId, runsDir: runsDirectory, on, faults, workers, maxRestarts, standbys } = options;
     const prepared = await prepareLaunch({
       runFile,
       set,
       runsDirectory,
       on,
+      launcherOptions: givenLauncherOptions(on, options),
+      maxRestarts,
+      standbys,
+      ...(workers === undefined ? {} : { workers }),
       ...(runId === undefined ? {} : { runId }),
       ...(faults === undefined ? {} : { faults }),
     });
@@ -47,6 +72,6 @@ export const command = defineCommand({
     }
     await createRun(prepared);
     if (!json || !options.detach) output.line(`${formatPlan(prepared.plan)}\n`);
-    return options.detach ? runInBackground(prepared, output) : runInForeground(prepared, output, signal);
+    return options.detach ? runInBackground(prepared, output) : runInForeground(prepared, context);
   },
 });

@@ -1,5 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { schedulerLocator } from '../../../shared/coordination/locate.ts';
 import { WhittleError } from '../../../shared/errors.ts';
+import { commandLine } from '../../../shared/invocation.ts';
 import type { RunStatus } from '../../../shared/telemetry/run-status.ts';
 import { followRun, hasEnded } from '../../launchers/follow.ts';
 import { defineCommand } from '../command.ts';
@@ -27,7 +29,7 @@ export const command = defineCommand({
     if (first === null && !options.watch) {
       throw new WhittleError(
         'RUN_UNKNOWN',
-        `run ${directory.runId} has no status: it never started, or starts just now; try again, or see \`whittle logs ${directory.path}\``,
+        `run ${directory.runId} has no status: it never started, or starts just now; try again, or see \`${commandLine('logs', directory.path)}\``,
       );
     }
     let last: RunStatus | null = first;
@@ -46,7 +48,8 @@ export const command = defineCommand({
       }
       if (last !== null) {
         show(last);
-        await followRun({ address: last.scheduler.address, signal, readStatus: read, onStatus: show });
+        const locate = schedulerLocator(directory.path, last.scheduler.address);
+        await followRun({ locate, signal, readStatus: read, onStatus: show });
         // The stream may have ended before the last word.
         if (!hasEnded(last) && !signal.aborted) last = (await read()) ?? last;
       }

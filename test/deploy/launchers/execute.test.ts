@@ -29,6 +29,9 @@ describe('executeRun', () => {
       runDirectory: folder,
       servers: 1,
       workers: 1,
+      minWorkers: 1,
+      standbys: 0,
+      maxRestarts: 0,
       host: '127.0.0.1',
       port: 0,
       resume: null,
@@ -136,6 +139,19 @@ describe('executeRun', () => {
     const running = executeRun(launcher, plan, { signal: controller.signal, onStarted: () => controller.abort() });
     assert.equal((await running).state, 'STOPPED');
     assert.equal(killed(), 1);
+  });
+
+  it('kills the run on the second signal, though the scheduler has heard the first', async () => {
+    const { launcher, killed } = fakeLauncher();
+    const [first, second] = [new AbortController(), new AbortController()];
+    onStop = () => second.abort();
+    const running = executeRun(launcher, plan, {
+      signal: first.signal,
+      killSignal: second.signal,
+      onStarted: () => first.abort(),
+    });
+    const result = await running;
+    assert.deepEqual([result.state, result.failure, killed()], ['STOPPED', null, 1]);
   });
 
   it('makes a result where the scheduler wrote none, with the cause and its output', async () => {
