@@ -42,7 +42,13 @@ const status: RunStatus = {
   startedAt: '',
   updatedAt: '',
   failure: null,
-  totals: { resumedFrom: null, stepsComputed: 5, slicesByWorker: {}, bytes: { pushed: 0, pulled: 0, masks: 0 }, recoveries: [] },
+  totals: {
+    resumedFrom: null,
+    stepsComputed: 5,
+    slicesByWorker: {},
+    bytes: { pushed: 0, pulled: 0, masks: 0 },
+    recoveries: [],
+  },
 };
 
 describe('RunDirectory', () => {
