@@ -4,6 +4,7 @@ import { decode, encode, roundingKey, scaleOf } from '../shared/codec/codec.ts';
 import { WhittleError } from '../shared/errors.ts';
 import { openExchange, parameterServerClient } from '../shared/rpc/client.ts';
 import type { FrameStream } from '../shared/rpc/frame-stream.ts';
+import { failpointAfterSend } from '../shared/telemetry/failpoints.ts';
 import type { Pulse } from './pulse.ts';
 import { ShardView } from './shard-view.ts';
 
@@ -163,7 +164,9 @@ export class ServerLinks {
     // One scale for the whole slice, and random numbers by position, so that shard cuts change no bit.
     const scale = format === 'int8' ? scaleOf(push.gradient) : undefined;
     await Promise.all(
-      this.#links.map((link, server) => {
+      this.#links.map(async (link, server) => {
+        const fault = server === 1 ? failpointAfterSend('push.half-sent', push.step) : undefined;
+        if (fault) await fault;
         const [begin, end] = this.#view.packedRange(server);
         const body = encode(format, push.gradient.subarray(begin, end), {
           rounding: { key, first: begin },

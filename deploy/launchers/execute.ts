@@ -6,6 +6,7 @@ import { credentialsToAsk } from '../../shared/security/run-security.ts';
 import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunResult, RunStatus, StepMetrics } from '../../shared/telemetry/run-status.ts';
 import { conclude } from './conclude.ts';
+import { FaultInjector } from './faults.ts';
 import { followRun } from './follow.ts';
 import type { LaunchedRun, Launcher, LaunchPlan } from './launcher.ts';
 import { LineTail } from './line-tail.ts';
@@ -41,6 +42,7 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
   const { killSignal } = hooks;
   // The result of an earlier part of the run must not be taken for that of this one.
   await rm(directory.resultFile, { force: true });
+  const faults = await FaultInjector.open(plan.runDirectory);
   let run: LaunchedRun;
   let started: LaunchedRun | null = null;
   let broken: { readonly error: unknown } | null = null;
@@ -56,9 +58,10 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
     }
   };
   try {
-    run = await launcher.start(plan, signal, tell);
+    run = await launcher.start(faults === null ? plan : { ...plan, environment: faults.environment }, signal, tell);
     started = run;
   } catch (error) {
+    await faults?.close();
     const written = await directory.readResult();
     if (written !== null) return written;
     throw error;
@@ -92,7 +95,9 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
     endBroken(error);
   }
 
+  faults?.start(run);
   const end = await run.ended;
+  await faults?.close();
   over.abort();
   stopping.dispose();
   killSignal?.removeEventListener('abort', kill);

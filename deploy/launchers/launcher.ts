@@ -18,6 +18,8 @@ export interface LaunchPlan {
   readonly port: number;
   /** A checkpoint folder to continue from (null: the newest usable one), or null for a new run. */
   readonly resume: { readonly folder: string | null } | null;
+  /** Additions to the environment of a role's process, by `role[rank]`. */
+  readonly environment?: Readonly<Record<string, Readonly<Record<string, string>>>>;
 }
 
 /**
@@ -41,6 +43,7 @@ export interface LaunchedRun {
   /** host:port of the scheduler. */
   readonly schedulerAddress: string;
   readonly generation: number;
+  /** Those that run now: one that was started again has a new pid. */
   readonly processes: readonly { readonly role: Role; readonly rank: number; readonly pid: number }[];
   /** Resolves, never rejects, when every process has ended and is reaped. */
   readonly ended: Promise<RunEnd>;

@@ -37,13 +37,14 @@ export function createLocalLauncher(options: LocalOptions = {}): Launcher {
         plan,
         signal,
         {
-          start: ({ role, rank, args, outputFile }) =>
+          start: ({ role, rank, args, outputFile, environment }) =>
             startRole({
               role,
               rank,
               command: process.execPath,
               argv: [...entry, role, '--host', plan.host, ...args],
               outputFile,
+              environment,
             }),
         },
         options.deadlines,

@@ -9,6 +9,8 @@ export interface RoleStart {
   readonly args: readonly string[];
   /** Where its stdout and stderr are appended. */
   readonly outputFile: string;
+  /** Added to the environment of its process; for faults, which only the local launcher makes. */
+  readonly environment: Readonly<Record<string, string>> | undefined;
 }
 
 /** How a launcher starts one process of a run; everything else about a run is the supervisor's. */

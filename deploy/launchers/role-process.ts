@@ -37,6 +37,8 @@ export interface RoleProcessOptions {
   readonly argv: readonly string[];
   /** Where stdout and stderr are appended. */
   readonly outputFile: string;
+  /** Added to this process's own. */
+  readonly environment?: Readonly<Record<string, string>> | undefined;
 }
 
 /** Starts a role in a process group of its own: a Ctrl-C in the terminal reaches the launcher only. */
@@ -49,7 +51,7 @@ export async function startRole(options: RoleProcessOptions): Promise<ChildRole>
     child = spawn(options.command, options.argv, {
       detached: true,
       stdio: ['pipe', file, file],
-      env: { ...process.env, [LAUNCHER_PIPE]: '1' },
+      env: { ...process.env, [LAUNCHER_PIPE]: '1', ...options.environment },
     });
   } finally {
     closeSync(file);

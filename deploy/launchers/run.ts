@@ -1,4 +1,6 @@
+import { readFileSync } from 'node:fs';
 import { resolve as resolvePath } from 'node:path';
+import { readFaultScript } from '../../shared/config/faults.ts';
 import { loadRunFile } from '../../shared/config/run-file.ts';
 import { runConfigToYaml } from '../../shared/config/effective.ts';
 import type { RunConfig } from '../../shared/config/types.ts';
@@ -18,6 +20,8 @@ export interface LaunchOptions {
   readonly runFile: string;
   /** Overrides, each `path=value`. */
   readonly set?: readonly string[];
+  /** Path of a fault script, added to the run file's `faults`. */
+  readonly faults?: string;
   /** Default: the run file's name and the time. */
   readonly runId?: string;
   /** Folder of run directories. Default: `runs`. */
@@ -52,7 +56,9 @@ export async function prepareLaunch(options: LaunchOptions): Promise<PreparedRun
   const launcher = launcherOf(options.on, launcherOptions);
   const runsDirectory = resolvePath(options.runsDirectory ?? DEFAULT_RUNS);
   if (options.runId !== undefined) await RunDirectory.requireFree(runsDirectory, options.runId);
-  const { config, description, warnings } = await describeJob(loadRunFile(options.runFile, { set: options.set ?? [] }));
+  const job = await describeJob(loadRunFile(options.runFile, { set: options.set ?? [] }));
+  const { description, warnings } = job;
+  const config = withFaults(job.config, options.faults, launcher);
   await checkSecurity(config.security);
   const runId = options.runId ?? newRunId(config.name);
   const runDirectory = resolvePath(runsDirectory, runId);
@@ -64,6 +70,27 @@ export async function prepareLaunch(options: LaunchOptions): Promise<PreparedRun
     launchPlan: launchPlanOf(config, runId, runDirectory, null, options),
     runsDirectory,
   };
+}
+
+/** Adds the lines of a script. Errors: RUN_FILE; UNSUPPORTED where this launcher cannot make faults. */
+function withFaults(config: RunConfig, script: string | undefined, launcher: Launcher): RunConfig {
+  const { servers, workers } = config.cluster;
+  const added =
+    script === undefined ? [] : readFaultScript(readScript(script), script, { servers, workers: workers.max });
+  const faults = [...(config.faults ?? []), ...added];
+  if (faults.length === 0) return config;
+  if (launcher.name !== 'local') {
+    throw new WhittleError('UNSUPPORTED', `faults cannot be made on ${launcher.name}; launch with --on local`);
+  }
+  return { ...config, faults };
+}
+
+function readScript(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new WhittleError('USAGE', `--faults ${path} cannot be read: ${(cause as Error).message}`, { cause });
+  }
 }
 
 /** Makes the run directory with the effective run file. Errors: RUN_EXISTS, DISK, USAGE. */

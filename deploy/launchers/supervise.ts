@@ -50,7 +50,9 @@ export async function superviseRun(
         return supervision.schedulerAddress;
       },
       generation,
-      processes: supervision.processes().map(({ role, rank, pid }) => ({ role, rank, pid })),
+      get processes() {
+        return supervision.processes().map(({ role, rank, pid }) => ({ role, rank, pid }));
+      },
       ended: supervision.watch().finally(async () => {
         process.off('exit', killAll);
         await finder.close();

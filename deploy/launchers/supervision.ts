@@ -112,6 +112,7 @@ export class Supervision {
       rank,
       args: ['--run-dir', plan.runDirectory, ...args],
       outputFile: join(plan.runDirectory, 'logs', `${role}-${rank}.out`),
+      environment: plan.environment?.[`${role}[${rank}]`],
     });
     this.#processes.add(process);
     void process.exit.then(() => this.#processes.delete(process));

@@ -18,12 +18,15 @@ export interface MaskVersion {
 export class Exchange {
   readonly stream: FrameStream;
   readonly generation: number;
+  readonly #onAnswer: (asked: number, answer: Answer) => void;
   #knownEpoch = -1;
   #waitsFor: number | null = null;
 
-  constructor(stream: FrameStream, generation: number) {
+  /** `onAnswer` hears of every answer before it is sent. */
+  constructor(stream: FrameStream, generation: number, onAnswer: (asked: number, answer: Answer) => void) {
     this.stream = stream;
     this.generation = generation;
+    this.#onAnswer = onAnswer;
   }
 
   /** Answers as soon as the clock is reached: now, or when `offer` brings it. */
@@ -45,6 +48,7 @@ export class Exchange {
 
   offer(answer: Answer, masks: readonly MaskVersion[]): void {
     if (this.#waitsFor === null || answer.clock < this.#waitsFor) return;
+    this.#onAnswer(this.#waitsFor, answer);
     this.#waitsFor = null;
     const { generation } = this;
     const { clock, maskEpoch } = answer;

@@ -17,6 +17,7 @@ import { selectionFromMessage } from '../../shared/rpc/selection-messages.ts';
 import { unaryHandler } from '../../shared/rpc/server.ts';
 import type { ThreadCaller } from '../../shared/rpc/thread-calls.ts';
 import type { SocketBytes } from '../../shared/rpc/windows.ts';
+import { type History, NO_HISTORY, openHistory } from '../../shared/telemetry/history.ts';
 import type { HistogramRound } from '../../shared/sparsity/selection.ts';
 import { type Answer, Exchange, type MaskVersion } from './exchange.ts';
 import type { ConfigureShard, PushMessage } from './shard-thread.ts';
@@ -67,6 +68,7 @@ export class ParameterServerRole {
   /** No worker has reason to send more. */
   #maxBodyBytes = 0;
   #rank = 0;
+  #history: History = NO_HISTORY;
   /** Encoded weights of clock t-1 and t: a worker that lags, or a slice lost between servers, needs the older. */
   #answers: Answer[] = [];
   /** ssp, asp: weights of exactly the newest evaluation steps, which later slices change at once. */
@@ -106,9 +108,17 @@ export class ParameterServerRole {
         peer: `worker at ${call.getPeer()}`,
         maxBodyBytes: this.#maxBodyBytes,
       });
-      const exchange = new Exchange(stream, this.#generation);
+      const generation = this.#generation;
+      const asker = { worker: 0, workerClock: 0 };
+      const exchange = new Exchange(stream, generation, (asked, { clock, maskEpoch }) =>
+        this.#history.record({ kind: 'read', shard: this.#rank, generation, ...asker, asked, given: clock, maskEpoch }),
+      );
       this.#exchanges.add(exchange);
-      stream.onMessage((header, body, release) => this.#receive(exchange, header, body, release));
+      stream.onMessage((header, body, release) => {
+        if (header.kind === 'PULL' || header.last)
+          Object.assign(asker, { worker: header.sender, workerClock: header.clock });
+        return this.#receive(exchange, header, body, release);
+      });
       void stream.closed.then(() => {
         this.#exchanges.delete(exchange);
         const bytes = bytesOf(stream);
@@ -212,6 +222,7 @@ export class ParameterServerRole {
     this.#timeline.abort();
     this.#reporter.flush();
     for (const peer of this.#peers) peer.close();
+    this.#history.close();
     await Promise.all([...this.#exchanges].map((exchange) => exchange.stream.close()));
   }
 
@@ -242,6 +253,13 @@ export class ParameterServerRole {
     const model = JSON.parse(request.modelDescription) as ModelDescription;
     this.#config = JSON.parse(request.runFile) as RunConfig;
     this.#rank = request.rank;
+    this.#history.close();
+    this.#history = openHistory({
+      runDirectory: this.#options.runDirectory,
+      role: 'server',
+      rank: this.#rank,
+      enabled: this.#config.history === true,
+    });
     const [start, end] = [request.cuts[request.rank], request.cuts[request.rank + 1]];
     if (start === undefined || end === undefined) {
       throw new WhittleError('PROTOCOL', `no range for server[${request.rank}] in cuts ${request.cuts.join(', ')}`);
@@ -319,6 +337,7 @@ export class ParameterServerRole {
     release: () => void,
   ): Promise<void> | undefined {
     if (header.generation !== this.#generation) {
+      if (header.kind === 'PUSH') this.#recordPush(header, 'refused');
       exchange.refuse(header, 'STALE_GENERATION');
       return undefined;
     }
@@ -351,7 +370,10 @@ export class ParameterServerRole {
       const clock = mode === 'ssp' ? Math.max(0, header.clock - staleness) : 0;
       exchange.wantNewest(clock, this.#answers, this.#masks);
     } else if (header.last) exchange.want(header.clock, this.#answers, this.#masks);
-    if (header.clock <= this.clock) return;
+    if (header.clock <= this.clock) {
+      this.#recordPush(header, 'duplicate');
+      return;
+    }
     const message: PushMessage = {
       step: header.clock,
       slice: header.slice,
@@ -365,6 +387,13 @@ export class ParameterServerRole {
     const accepted = await this.#options.thread.call<boolean>('push', message, [body.buffer]);
     release();
     if (!accepted) exchange.refuse(header, 'NEED_MASK');
+  }
+
+  /** Of a push that does not reach the shard's thread, which writes down the others. */
+  #recordPush(header: Header__Output, verdict: 'duplicate' | 'refused'): void {
+    const { generation, clock: step, slice, maskEpoch, sender, examples } = header;
+    const push = { shard: this.#rank, generation, step, slice, maskEpoch, sender, examples };
+    this.#history.record({ kind: 'push', ...push, verdict });
   }
 
   #shareNorm(step: number, nodes: readonly DyadicNode[]): void {

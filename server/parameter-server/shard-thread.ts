@@ -10,8 +10,10 @@ import type { DyadicNode } from '../../shared/layout/dyadic.ts';
 import { ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { emitFromThread, serveThread } from '../../shared/rpc/thread-calls.ts';
 import type { HistogramQuery, Selection } from '../../shared/sparsity/selection.ts';
+import { failpoint } from '../../shared/telemetry/failpoints.ts';
 import type { Push } from './push.ts';
 import { Shard } from './shard.ts';
+import { ShardHistory } from './shard-history.ts';
 
 /** Runs one shard away from the rpc thread, so that reducing, applying and hashing never delay a heartbeat. */
 const port = parentPort;
@@ -42,6 +44,7 @@ export interface PushMessage {
 
 let shard: Shard | null = null;
 let options: ConfigureShard | null = null;
+let history: ShardHistory | null = null;
 const consumers = new Map<Push, () => void>();
 
 function configured(): { shard: Shard; options: ConfigureShard } {
@@ -62,6 +65,7 @@ serveThread(port, {
     const { generation } = message;
     const tell = (event: string, payload: object, transfer: readonly TransferListItem[] = []): void =>
       emit(event, { generation, ...payload }, transfer);
+    const ofGeneration = new ShardHistory(message);
     const next = new Shard({
       config: message.config,
       space,
@@ -70,26 +74,39 @@ serveThread(port, {
       servers: message.servers,
       stateSize,
       events: {
-        published: (clock, maskEpoch, weights, mask) =>
-          tell('published', { clock, maskEpoch, weights, mask }, [weights.buffer as ArrayBuffer]),
-        hold: (step) => tell('hold', { step }),
+        published: (clock, maskEpoch, weights, mask) => {
+          ofGeneration.published(clock, maskEpoch, mask);
+          tell('published', { clock, maskEpoch, weights, mask }, [weights.buffer as ArrayBuffer]);
+        },
+        hold: (step) => {
+          failpoint('hold.reached', step);
+          tell('hold', { step });
+        },
         norm: (step, nodes) => tell('norm', { step, nodes }),
-        snapshot: (clock, maskEpoch, snapshot) => void write(message, clock, maskEpoch, snapshot),
+        snapshot: (clock, maskEpoch, snapshot) => void write(message, ofGeneration, clock, maskEpoch, snapshot),
         consumed: (push) => {
           consumers.get(push)?.();
           consumers.delete(push);
         },
-        stepDone: (step, loss, sliceWorkers) => tell('stepDone', { step, loss, sliceWorkers, at: performance.now() }),
+        stepDone: (step, loss, sliceWorkers) => {
+          ofGeneration.applied(step, sliceWorkers, next.maskEpoch);
+          failpoint('step.applied', step);
+          tell('stepDone', { step, loss, sliceWorkers, at: performance.now() });
+        },
       },
     });
     options = message;
     shard = next;
+    history?.close();
+    history = ofGeneration;
     if (message.restoreFrom) {
       const store = new CheckpointStore(message.runDirectory);
       const manifest: Manifest = await store.readOwn(message.restoreFrom);
       const snapshot = await store.readRange(manifest, message.start, message.end, { withState: stateSize > 0 });
+      ofGeneration.taken(next, manifest);
       next.restore(manifest.clock, manifest.maskEpoch, snapshot);
-    }
+      failpoint('rollback.restored', manifest.clock);
+    } else ofGeneration.taken(next, { clock: 0, maskEpoch: 0 });
     return { clock: next.clock, maskEpoch: next.maskEpoch };
   },
 
@@ -102,6 +119,7 @@ serveThread(port, {
   push(message: PushMessage): Promise<boolean> {
     const { shard, options } = configured();
     const { weights, state } = split(message.body, message.stateBytes);
+    history?.push(shard, message);
     const stored = shard.storedSize(message.maskEpoch);
     if (stored === null) return Promise.resolve(message.step <= shard.clock);
     const push: Push = {
@@ -135,8 +153,11 @@ serveThread(port, {
     configured().shard.peerNorm(step, sender, nodes);
   },
   histogram: (query: HistogramQuery) => configured().shard.histogram(query),
-  commit: (record: { step: number; maskEpoch: number; selections: readonly Selection[] }) =>
-    configured().shard.commit(record.step, record.maskEpoch, record.selections),
+  commit(record: { step: number; maskEpoch: number; selections: readonly Selection[] }): number {
+    const survivors = configured().shard.commit(record.step, record.maskEpoch, record.selections);
+    failpoint('commit.applied', record.step);
+    return survivors;
+  },
   /** Answers null, or the shard's clock where it is already past. */
   cutAt({ clock, stop }: { clock: number; stop: boolean }): number | null {
     const { shard } = configured();
@@ -146,6 +167,7 @@ serveThread(port, {
 
 async function write(
   { runDirectory, rank, generation }: ConfigureShard,
+  history: ShardHistory,
   clock: number,
   maskEpoch: number,
   snapshot: ShardSnapshot,
@@ -153,6 +175,7 @@ async function write(
   try {
     const folder = await new CheckpointStore(runDirectory).create(clock, generation);
     const shard = await writeShardFile(folder, rank, snapshot);
+    history.written(clock, maskEpoch, snapshot, shard);
     emit('shardWritten', { generation, clock, maskEpoch, shard });
   } catch (reason) {
     const error = WhittleError.from(reason, 'CHECKPOINT');

@@ -2,6 +2,7 @@ import type { Manifest, ShardEntry } from '../../shared/checkpoint/manifest.ts';
 import type { CheckpointStore } from '../../shared/checkpoint/store.ts';
 import type { Coordinator } from '../../shared/coordination/coordinator.ts';
 import { WhittleError } from '../../shared/errors.ts';
+import { failpoint } from '../../shared/telemetry/failpoints.ts';
 
 export interface CommitterOptions {
   readonly store: CheckpointStore;
@@ -19,6 +20,8 @@ export interface CommitterOptions {
   /** Makes durable what must not lag behind a checkpoint: the records of its steps. */
   readonly beforeCommit: () => Promise<void>;
   readonly onCommitted: (manifest: Manifest) => void;
+  /** Hears of a checkpoint before it is offered to the coordinator and after it became the latest. */
+  readonly record?: (phase: 'offered' | 'committed', manifest: Manifest) => void;
   readonly warn: (message: string) => void;
   readonly onFailed: (clock: number, error: WhittleError) => void;
 }
@@ -58,7 +61,8 @@ export class CheckpointCommitter {
   }
 
   async #commit(clock: number, maskEpoch: number, shards: readonly ShardEntry[]): Promise<void> {
-    const { store, coordinator, generation, keep, describe, beforeCommit, onCommitted, onFailed } = this.#options;
+    const { store, coordinator, generation, keep, describe, beforeCommit, record, onCommitted, onFailed } =
+      this.#options;
     try {
       const manifest: Manifest = {
         version: 1,
@@ -72,7 +76,10 @@ export class CheckpointCommitter {
       const folder = store.folderName(clock, generation);
       await beforeCommit();
       await store.publish(manifest);
+      failpoint('checkpoint.manifest-written', clock);
+      record?.('offered', manifest);
       await coordinator.commitLatest({ generation, clock, folder });
+      record?.('committed', manifest);
       await store.retain(
         keep,
         { latest: folder, generation, lineage: await coordinator.lineage() },

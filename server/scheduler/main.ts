@@ -16,6 +16,7 @@ import { WhittleError } from '../../shared/errors.ts';
 import { Scheduler } from '../../shared/rpc/proto.ts';
 import { toStatus } from '../../shared/rpc/rpc-errors.ts';
 import { type RunningServer, service, startServer, unaryHandler } from '../../shared/rpc/server.ts';
+import { openHistory } from '../../shared/telemetry/history.ts';
 import { createLogger } from '../../shared/telemetry/log.ts';
 import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunFailure, RunState } from '../../shared/telemetry/run-status.ts';
@@ -110,7 +111,9 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
       onMetrics: (records) => directory.metrics.append(records),
       onChange: () => (changed = true),
     });
-    const timeline = new Timeline({ directory, config, coordinator, store, progress, log });
+    const { rank, runDirectory } = options;
+    const history = openHistory({ runDirectory, role: 'scheduler', rank, enabled: config.history === true });
+    const timeline = new Timeline({ directory, config, coordinator, store, progress, log, history });
     const resumedFrom = await timeline.begin(options.beginning);
     const generation = timeline.generation;
     let state: RunState = 'PENDING';
@@ -154,6 +157,8 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
       throw new WhittleError('RUN_LOCKED', 'another scheduler took over the run; this one leaves it alone');
     }
     state = outcome.state;
+    history.record({ kind: 'ended', generation: timeline.generation, state, clock: progress.step });
+    history.close();
     failure = outcome.state === 'FAILED' ? outcome.failure : null;
     progress.say(describeOutcome(outcome));
     const written = await Promise.allSettled([writeResult(directory, store, progress, outcome, timeline.lastManifest)]);

@@ -5,6 +5,7 @@ import { unary } from '../../shared/rpc/client.ts';
 import { selectionToMessage } from '../../shared/rpc/selection-messages.ts';
 import { planMaskUpdate, type RuleReport } from '../../shared/sparsity/mask-update.ts';
 import { matchedParameters } from '../../shared/sparsity/rules.ts';
+import { failpoint, failpointAfterSend } from '../../shared/telemetry/failpoints.ts';
 import type { HistogramQuery, Selection, SelectionSource } from '../../shared/sparsity/selection.ts';
 
 const HISTOGRAM_DEADLINE_MS = 30_000;
@@ -43,6 +44,8 @@ export async function updateMask(options: {
   readonly config: RunConfig;
   readonly space: ParameterSpace;
   readonly servers: readonly ServerHandle[];
+  /** Hears of the record before any server is sent it. */
+  readonly onDecided?: (record: CommitRecord) => void;
   readonly signal: AbortSignal;
 }): Promise<CommittedUpdate> {
   const { generation, step, config, space, servers, signal } = options;
@@ -53,7 +56,10 @@ export async function updateMask(options: {
     sources: servers.map((server) => remoteSource(server, generation, step, signal)),
   });
   const { selections, reports } = plan;
-  return commitMask({ generation, step, maskEpoch: options.maskEpoch, selections, reports }, options);
+  const record = { generation, step, maskEpoch: options.maskEpoch, selections, reports };
+  options.onDecided?.(record);
+  failpoint('commit.decided', step);
+  return commitMask(record, options);
 }
 
 /**
@@ -70,7 +76,13 @@ export async function commitMask(
   },
 ): Promise<CommittedUpdate> {
   const { config, space, servers, signal } = options;
-  const survivors = await Promise.all(servers.map((server) => commit(server, record, signal)));
+  const survivors = await Promise.all(
+    servers.map(async (server, i) => {
+      const fault = i === 1 ? failpointAfterSend('commit.sent-to-some', record.step) : undefined;
+      if (fault) await fault;
+      return commit(server, record, signal);
+    }),
+  );
   return { ...record, sparsity: sparsityOf(survivors, config, space) };
 }
 

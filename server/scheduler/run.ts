@@ -9,6 +9,7 @@ import { cutEvenly } from '../../shared/layout/shard-map.ts';
 import { plural } from '../../shared/plural.ts';
 import { retry, withDeadline } from '../../shared/rpc/deadline.ts';
 import { planHasWork } from '../../shared/sparsity/rules.ts';
+import type { History } from '../../shared/telemetry/history.ts';
 import type { Logger } from '../../shared/telemetry/log.ts';
 import type { RunFailure } from '../../shared/telemetry/run-status.ts';
 import { type Adoption, adoptionOf } from './adoption.ts';
@@ -18,6 +19,7 @@ import { Evaluations } from './evaluations.ts';
 import type { Member, MemberListener, Members } from './members.ts';
 import { commitMask, type CommittedUpdate, type ServerHandle, sparsityOf, updateMask } from './pruning-controller.ts';
 import type { RunProgress } from './run-progress.ts';
+import { recordCheckpoint, recordDecided } from './scheduler-history.ts';
 import { configureServers, connectServers } from './shards.ts';
 import { SliceDesk } from './slice-desk.ts';
 import { Signal } from './signal.ts';
@@ -61,6 +63,7 @@ export interface RunOptions {
   readonly coordinator: Coordinator;
   readonly log: Logger;
   readonly progress: RunProgress;
+  readonly history: History;
   /** Resolves when the records of all steps so far are in metrics.jsonl. */
   readonly flushMetrics: () => Promise<void>;
 }
@@ -134,7 +137,11 @@ export class Run implements MemberListener {
       members: options.members,
       slices: cluster.slices,
       backupWorkers: consistency.backupWorkers,
-      onAssigned: (assignment) => this.#progress.setSlices(assignment),
+      onAssigned: (assignment) => {
+        const slices = Object.fromEntries(assignment);
+        options.history.record({ kind: 'assignment', generation: options.generation, slices });
+        this.#progress.setSlices(assignment);
+      },
     });
     this.#evaluations = new Evaluations({
       training: options.config.training,
@@ -156,6 +163,7 @@ export class Run implements MemberListener {
         await this.#updating;
         await options.flushMetrics();
       },
+      record: (phase, manifest) => recordCheckpoint(options.history, phase, manifest),
       onCommitted: (manifest) => this.#committed(manifest),
       warn: (message) => options.log.warn(message),
       onFailed: (clock, error) => this.#checkpointFailed(clock, error),
@@ -339,12 +347,18 @@ export class Run implements MemberListener {
   joined(member: Member): void {
     const { rank, role, address, pid } = member;
     this.#options.log.info({ member: `${role}[${rank}]`, address, pid }, 'registered');
+    this.#recordMember(member, 'joined');
     if (role === 'worker') this.#members.send(member, { describe: {} });
     this.#check();
   }
 
+  #recordMember({ role, rank, pid }: Member, change: 'joined' | 'left' | 'lost'): void {
+    this.#options.history.record({ kind: 'member', generation: this.#options.generation, role, rank, pid, change });
+  }
+
   lost(member: Member, error: WhittleError): void {
     if (this.#over.isSet) return;
+    this.#recordMember(member, member.leaving ? 'left' : 'lost');
     const { role, rank } = member;
     if (role === 'server' || member === this.#initialSender) {
       if (this.#training || this.#ready.has(rank) || member === this.#initialSender || this.#cuts.length > 0)
@@ -462,6 +476,7 @@ export class Run implements MemberListener {
         config: this.#config,
         space,
         servers: this.#servers,
+        onDecided: (record) => recordDecided(this.#options.history, record),
         signal: this.#abort.signal,
       }),
     );

@@ -6,6 +6,8 @@ import type { RunConfig } from '../../shared/config/types.ts';
 import type { Coordinator } from '../../shared/coordination/coordinator.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import { commandLine } from '../../shared/invocation.ts';
+import { failpoint } from '../../shared/telemetry/failpoints.ts';
+import type { History } from '../../shared/telemetry/history.ts';
 import type { Logger } from '../../shared/telemetry/log.ts';
 import type { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunStatus } from '../../shared/telemetry/run-status.ts';
@@ -32,6 +34,7 @@ export interface TimelineOptions {
   readonly store: CheckpointStore;
   readonly progress: RunProgress;
   readonly log: Logger;
+  readonly history: History;
 }
 
 /** The generations of a run under this scheduler: each ends the run, or is followed by the next from the last checkpoint. */
@@ -145,6 +148,7 @@ export class Timeline {
     const records = await directory.metrics.read();
     // A status that cannot be read costs only what it counted.
     const status: RunStatus | null = await directory.readStatus().catch(() => null);
+    this.#options.history.record({ kind: 'generation', generation: this.#generation, adopted: true, from: null });
     progress.takenOver(this.#generation, latest, status, records);
     log.info({ generation: this.#generation, step: progress.step }, 'taking the place of a scheduler that is gone');
     this.#run = this.#newRun({ restored: latest, after: null, takeover: { latest, recorded: progress.step } });
@@ -164,14 +168,17 @@ export class Timeline {
   /** Begins a generation: every message of an older one is without effect from here on. */
   async #next(restored: Manifest | null): Promise<void> {
     const { coordinator, directory } = this.#options;
-    this.#generation = await coordinator.takeGeneration(
-      restored ? { clock: restored.clock, checkpoint: checkpointName(restored.clock, restored.generation) } : null,
-    );
+    const from = restored
+      ? { clock: restored.clock, checkpoint: checkpointName(restored.clock, restored.generation) }
+      : null;
+    this.#generation = await coordinator.takeGeneration(from);
+    this.#options.history.record({ kind: 'generation', generation: this.#generation, adopted: false, from });
+    if (this.#generation > 1) failpoint('rollback.generation-taken', restored?.clock ?? 0);
     await directory.metrics.truncate(restored?.clock ?? 0);
   }
 
   #newRun(options: Pick<ConstructorParameters<typeof Run>[0], 'restored' | 'after' | 'takeover'>): Run {
-    const { directory, config, store, coordinator, log, progress } = this.#options;
+    const { directory, config, store, coordinator, log, progress, history } = this.#options;
     return new Run({
       ...options,
       runId: directory.runId,
@@ -183,6 +190,7 @@ export class Timeline {
       coordinator,
       log,
       progress,
+      history,
       flushMetrics: () => directory.metrics.flush(),
     });
   }

@@ -5,7 +5,9 @@
  */
 import { basename, join } from 'node:path';
 import { WhittleError } from '../errors.ts';
+import { failpoint } from '../telemetry/failpoints.ts';
 import { bitmapBytes, countBits } from '../sparsity/bitmap.ts';
+import { parseCheckpointName } from './manifest-file.ts';
 import type { ShardEntry, ShardSnapshot } from './manifest.ts';
 import { bytesOf, SafetensorsFile, writeSafetensors, type TensorInfo, type TensorSpec } from './safetensors.ts';
 
@@ -41,9 +43,15 @@ export async function writeShardFile(folder: string, rank: number, snapshot: Sha
     join(folder, file),
     tensors.map(([spec]) => spec),
     { format: FORMAT, start: String(start), end: String(end) },
-    tensors.map(([, array]) => bytesOf(array)),
+    bodyOf(tensors, parseCheckpointName(folder)?.clock ?? 0),
   );
   return { file, start, end, bytes, sha256, hasState: state !== null };
+}
+
+/** What follows the last chunk runs when the file is whole and still has its temporary name. */
+function* bodyOf(tensors: readonly [TensorSpec, ArrayBufferView][], clock: number): Iterable<Uint8Array> {
+  for (const [, array] of tensors) yield bytesOf(array);
+  failpoint('checkpoint.shard-unrenamed', clock);
 }
 
 /** Reads a whole shard back. Errors: CHECKPOINT. */

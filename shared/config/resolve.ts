@@ -59,6 +59,8 @@ export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
     checkpoint,
     coordination: runFile.coordination,
     security: runFile.security,
+    ...(document.faults === undefined ? {} : { faults: document.faults }),
+    ...(document.history === undefined ? {} : { history: document.history }),
   };
 }
 

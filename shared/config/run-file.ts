@@ -4,6 +4,7 @@ import { WhittleError } from '../errors.ts';
 import { coordinationProblems, resolveCoordination } from './coordination.ts';
 import { commandLine } from '../invocation.ts';
 import { problemsOf, valueAt } from './problems.ts';
+import { faultProblems } from './faults.ts';
 import { checkRules } from './resolve-sparsity.ts';
 import { isPath, runFileSchema, type RunFileDocument, workerRange } from './schema.ts';
 import { RunFileSource, type Path, type Problem } from './source.ts';
@@ -53,6 +54,7 @@ export function parseRunFile(text: string, path: string, options: { readonly set
     ...relationProblems(document),
     ...coordinationProblems(document.coordination),
     ...checkRules(document, {}),
+    ...faultProblems(document),
   );
   if (problems.length > 0) throw source.error(problems);
   const absolute = resolve(path);

@@ -174,6 +174,7 @@ const pullFormat = choice(
   ['float32', 'bfloat16', 'float16'],
   ['int8'],
 ).default('float32');
+const faultError = 'must be a line such as "at step 120 kill server[1]"';
 const modelError = 'must be a built-in such as lenet-300-100, or a module such as ./model.ts';
 const nameError = 'must be letters, digits, dots, dashes and underscores, at most 100, starting with a letter or digit';
 
@@ -269,6 +270,14 @@ export const runFileSchema = mapping('A Whittle run file', {
       .default(null),
     insecure: flag('listen off loopback also without certificates; default false').default(false),
   }).prefault({}),
+  faults: z
+    .array(z.string({ error: faultError }), {
+      error: 'must be a list of lines, each such as "at step 120 kill server[1]"',
+    })
+    .max(1000, { error: 'must be at most 1000 lines' })
+    .describe('faults made on purpose, such as "at step 120 kill server[1]"; default none')
+    .optional(),
+  history: flag('do roles write down what they do, in history/ of the run directory; default false').optional(),
 });
 
 /** A number, or a range `2:8` of workers that come and go. */

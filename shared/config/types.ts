@@ -22,6 +22,10 @@ export interface RunConfig {
   readonly checkpoint: { readonly every: number; readonly keep: number };
   readonly coordination: CoordinationConfig;
   readonly security: SecurityConfig;
+  /** Fault script, one line each (see faults.ts); absent: none. */
+  readonly faults?: readonly string[];
+  /** Roles write down what they do, for the checker of the invariants; absent: no. */
+  readonly history?: boolean;
 }
 
 /** `embedded`: files in the run directory. */

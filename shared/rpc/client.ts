@@ -24,8 +24,8 @@ import { clientWindowOptions } from './windows.ts';
 const channelOptions: ChannelOptions = {
   ...transportOptions,
   ...clientWindowOptions,
-  // A proxy named in the environment is for the web, not for the roles of a run.
-  'grpc.enable_http_proxy': 0,
+  // A proxy named in the environment is for the web, not for the roles of a run; but for partitions made on purpose.
+  'grpc.enable_http_proxy': process.env['WHITTLE_FAULT_PROXY'] === '1' ? 1 : 0,
   // A connection a client: closing the client closes it, and bulk does not share a window with control.
   'grpc.use_local_subchannel_pool': 1,
   // Calls are repeated by those who know that they may be; also spares a copy of what was sent.

@@ -23,6 +23,11 @@ export const command = defineCommand({
       label: 'ID',
       description: 'name of the run; default: the name in the run file and the time',
     },
+    faults: {
+      type: 'string',
+      label: 'FILE',
+      description: 'fault script, one line such as `at step 120 kill server[1]` each',
+    },
     workers: {
       type: 'integer',
       label: 'N',
@@ -49,7 +54,7 @@ export const command = defineCommand({
     } = context;
     // From here on Ctrl-C is ours: it must not end us while a run directory is half made.
     void context.signal;
-    const { set, runId, runsDir: runsDirectory, on, workers, maxRestarts, standbys } = options;
+    const { set, runId, runsDir: runsDirectory, on, faults, workers, maxRestarts, standbys } = options;
     const prepared = await prepareLaunch({
       runFile,
       set: [...set, ...securityOverrides(options)],
@@ -60,6 +65,7 @@ export const command = defineCommand({
       standbys,
       ...(workers === undefined ? {} : { workers }),
       ...(runId === undefined ? {} : { runId }),
+      ...(faults === undefined ? {} : { faults }),
     });
     if (options.dryRun) {
       output.result(prepared.plan, () => formatPlan(prepared.plan));

@@ -63,6 +63,7 @@ describe('whittle config', () => {
       workers: { min: 2, max: 2 },
       backend: config.cluster.backend,
       replication: 0,
+      orphanAfterSeconds: 120,
       slices: 2,
     });
   });

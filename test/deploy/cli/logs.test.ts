@@ -143,7 +143,7 @@ describe('commands on a run that ended', () => {
 
   it('roles: say what launchers must pass', async () => {
     const server = await cli(['server']);
-    assert.deepEqual([server.exitCode, /--scheduler is missing/.test(server.stderr)], [2, true]);
+    assert.deepEqual([server.exitCode, /--run-dir is missing/.test(server.stderr)], [2, true]);
     const address = await cli(['worker', '--scheduler', 'nowhere', '--run-dir', run]);
     assert.deepEqual([address.exitCode, /give HOST:PORT/.test(address.stderr)], [2, true]);
     const scheduler = await cli(['scheduler']);

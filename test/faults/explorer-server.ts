@@ -1,0 +1,191 @@
+import type { Push } from '../../server/parameter-server/push.ts';
+import type { Shard as RealShard } from '../../server/parameter-server/shard.ts';
+import type { ShardSnapshot } from '../../shared/checkpoint/manifest.ts';
+
+import type { Selection } from '../../shared/sparsity/selection.ts';
+import {
+  CONFIG,
+  CUTS,
+  digestOf,
+  gradient,
+  initialWeights,
+  noise,
+  SERVERS,
+  SLICES,
+  snapshotDigest,
+  SPACE,
+  STEPS,
+} from './explorer-job.ts';
+import { Memo } from './explorer-memo.ts';
+
+/** What reaches a server. */
+export type ServerInput =
+  | { readonly op: 'initialize' }
+  | { readonly op: 'restore'; readonly clock: number; readonly maskEpoch: number; readonly snapshot: string }
+  | {
+      readonly op: 'push';
+      readonly step: number;
+      readonly slice: number;
+      readonly sender: number;
+      readonly maskEpoch: number;
+      /** Ids of the answers that the gradient was computed from, by server. */
+      readonly read: readonly string[];
+    }
+  | { readonly op: 'commit'; readonly step: number; readonly maskEpoch: number; readonly record: string };
+
+export interface ServerView {
+  readonly clock: number;
+  readonly maskEpoch: number;
+  readonly phase: string;
+  /** Slices of the next step that are in. */
+  readonly slices: readonly number[];
+  /** Answers that are kept: clock, mask epoch and id of each. */
+  readonly answers: readonly (readonly [clock: number, maskEpoch: number, id: string])[];
+  /** Snapshots taken in this generation: clock, mask epoch and id. */
+  readonly snapshots: readonly (readonly [clock: number, maskEpoch: number, id: string])[];
+  /** The mask commit record that was applied last. */
+  readonly record: string | null;
+  readonly bits: string;
+  /** Bits after the step that is being collected, were all its slices to come now: shows what is hidden. */
+  readonly outlook: string;
+}
+
+/** Contents by digest: what a message or file says of which a state keeps only the id. */
+export interface Contents {
+  readonly answers: Map<string, { readonly weights: Uint8Array; readonly mask: Uint8Array }>;
+  readonly snapshots: Map<string, ShardSnapshot>;
+  readonly records: Map<string, readonly (readonly Selection[])[]>;
+}
+
+type ShardClass = typeof RealShard;
+
+/** How many answers a server keeps: those of clock t - 1 and t. */
+const RETAINED = 2;
+
+/** The real shard of one server with what its role keeps around it. */
+export class ServerMachine {
+  readonly shard: RealShard;
+  readonly rank: number;
+  readonly #contents: Contents;
+  readonly #retained: number;
+  readonly answers: [number, number, string][] = [];
+  readonly snapshots: [number, number, string][] = [];
+  #mask = new Uint8Array(0);
+  record: string | null = null;
+
+  constructor(Shard: ShardClass, rank: number, contents: Contents, retained: number) {
+    this.rank = rank;
+    this.#contents = contents;
+    this.#retained = retained;
+    let applied = 0;
+    this.shard = new Shard({
+      config: CONFIG,
+      space: SPACE,
+      start: CUTS[rank]!,
+      end: CUTS[rank + 1]!,
+      servers: SERVERS,
+      stateSize: 0,
+      events: {
+        published: (clock, maskEpoch, weights, mask) => {
+          if (mask) this.#mask = mask.slice();
+          const id = digestOf(clock, maskEpoch, weights, this.#mask);
+          contents.answers.set(id, { weights: weights.slice(), mask: this.#mask });
+          this.answers.push([clock, maskEpoch, id]);
+          this.answers.splice(0, this.answers.length - this.#retained);
+        },
+        snapshot: (clock, maskEpoch, snapshot) => {
+          const id = snapshotDigest(snapshot);
+          contents.snapshots.set(id, snapshot);
+          this.snapshots.push([clock, maskEpoch, id]);
+        },
+        hold: () => undefined,
+        norm: () => undefined,
+        consumed: () => undefined,
+        stepDone: (step, _loss, senders) => {
+          if (senders.length !== SLICES)
+            throw new Error(`step ${step} was applied with ${senders.length} slices of ${SLICES}`);
+          if (applied > 0 && step !== applied + 1) throw new Error(`step ${step} was applied after ${applied}`);
+          applied = step;
+        },
+      },
+    });
+  }
+
+  feed(input: ServerInput): void {
+    const { shard, rank } = this;
+    switch (input.op) {
+      case 'initialize':
+        shard.initialize(initialWeights(shard.start, shard.end), new Float32Array(0));
+        return;
+      case 'restore':
+        shard.restore(input.clock, input.maskEpoch, this.#contents.snapshots.get(input.snapshot)!);
+        return;
+      case 'push': {
+        const { step, slice, sender, maskEpoch, read } = input;
+        const { mask } = this.#contents.answers.get(read[rank]!)!;
+        const values = gradient(step, slice, read.join(), shard.start, mask);
+        if (!shard.push(pushOf(step, slice, sender, maskEpoch, values))) throw new Error('NEED_MASK');
+        return;
+      }
+      case 'commit':
+        shard.commit(input.step, input.maskEpoch, this.#contents.records.get(input.record)![rank]!);
+        this.record = input.record;
+        return;
+    }
+  }
+}
+
+/** All states of one server's shard, by what reached it. */
+export function serverMemo(
+  Shard: ShardClass,
+  rank: number,
+  contents: Contents,
+  retained = RETAINED,
+): Memo<ServerInput, ServerMachine, ServerView> {
+  return new Memo({
+    create: () => new ServerMachine(Shard, rank, contents, retained),
+    feed: (machine, input) => machine.feed(input),
+    look: (machine, inputs): ServerView => {
+      const { shard } = machine;
+      const { clock, maskEpoch, phase } = shard;
+      const bits = phase === 'loading' ? '' : snapshotDigest(shard.snapshot());
+      const slices = new Set(
+        inputs.flatMap((input) =>
+          input.op === 'push' && input.step === clock + 1 && input.maskEpoch === maskEpoch ? [input.slice] : [],
+        ),
+      );
+      const { answers, snapshots, record } = machine;
+      const view = {
+        clock,
+        maskEpoch,
+        phase,
+        slices: [...slices].sort(),
+        answers: [...answers],
+        snapshots: [...snapshots],
+        record,
+        bits,
+      };
+      return { ...view, outlook: outlookOf(shard, slices) };
+    },
+  });
+}
+
+/** Lets the missing slices come and looks at the bits: two shards that hide something different differ in them. */
+function outlookOf(shard: RealShard, have: ReadonlySet<number>): string {
+  if (shard.phase !== 'collecting' || shard.clock >= STEPS) return '';
+  const step = shard.clock + 1;
+  try {
+    for (let slice = 0; slice < SLICES; slice += 1) {
+      if (have.has(slice)) continue;
+      const values = Float32Array.from({ length: shard.storedSize() ?? 0 }, (_, i) => noise(step, slice, i));
+      shard.push(pushOf(step, slice, 0, shard.maskEpoch, values));
+    }
+  } catch (reason) {
+    return String(reason);
+  }
+  return `${shard.clock} ${snapshotDigest(shard.snapshot())}`;
+}
+
+function pushOf(step: number, slice: number, sender: number, maskEpoch: number, values: Float32Array): Push {
+  return { step, slice, sender, maskEpoch, loss: 0, examples: 16, gradient: values, stateDelta: new Float32Array(0) };
+}

@@ -1,0 +1,94 @@
+import assert from 'node:assert/strict';
+import { explore, PRODUCT_RULES } from './explorer.ts';
+import type { Rules } from './explorer-model.ts';
+import { loadMutant } from './mutant.ts';
+
+const SHARD = 'server/parameter-server/shard.ts';
+const COMMITTER = 'server/scheduler/checkpoint-committer.ts';
+const COORDINATOR = 'shared/coordination/embedded.ts';
+
+type Classes = Pick<Rules, 'Shard' | 'Committer' | 'Coordinator'>;
+
+const shard = (place: string, instead: string): Promise<Partial<Classes>> =>
+  loadMutant<Pick<Classes, 'Shard'>>(SHARD, [[place, instead]]).then(({ Shard }) => ({ Shard }));
+
+/** One rule broken, and the violation by which the explorer must notice. */
+const MUTANTS: readonly [what: string, mutate: () => Promise<Partial<Rules>>, violation: RegExp, kills?: number][] = [
+  [
+    'a repeated slice counts as the next one',
+    () =>
+      shard(
+        `    if (repeated || this.#phase !== 'collecting') {
+      this.#events.consumed(push);
+      return true;
+    }
+    this.#waiting.set(push.slice, push);`,
+        `    this.#waiting.set(repeated ? this.#nextSlice : push.slice, push);`,
+      ),
+    /other bits/,
+  ],
+  [
+    'a repeated slice is an error',
+    () => shard('if (push.step <= this.#clock) {', 'if (push.step < this.#clock) {'),
+    /push for step (\d) while the shard is at clock \1/,
+  ],
+  [
+    'a restored shard forgets its momentum',
+    () => shard('return slot.slice();', 'return new Float32Array(slot.length);'),
+    /other bits/,
+  ],
+  [
+    'a mask commit that comes twice is an error',
+    () => shard('if (maskEpoch <= this.#maskEpoch) return', 'if (maskEpoch < this.#maskEpoch) return'),
+    /commit of mask epoch 1/,
+  ],
+  [
+    'a checkpoint is committed before all parts are there',
+    () =>
+      loadMutant<{ CheckpointCommitter: Classes['Committer'] }>(COMMITTER, [
+        ['if (parts.size < this.#options.servers) return;', ''],
+      ]).then(({ CheckpointCommitter: Committer }) => ({ Committer })),
+    /checkpoint of 1 shards/,
+  ],
+  [
+    'an older generation may still move latest',
+    async () => {
+      const { EmbeddedCoordinator } = await loadMutant<{ EmbeddedCoordinator: Classes['Coordinator'] }>(COORDINATOR, [
+        ['        generation === this.#inForce() &&\n', ''],
+        ['    if (generation !== this.#inForce()) return false;\n', ''],
+      ]);
+      return { Coordinator: EmbeddedCoordinator };
+    },
+    /became the latest in/,
+    2,
+  ],
+  ['servers take what is of an older generation', () => Promise.resolve({ checkGenerations: false }), /push for step/],
+  [
+    'a new scheduler does not pass on a record that one server has',
+    () => Promise.resolve({ passRecordOn: false }),
+    /standstill/,
+  ],
+  ['servers keep only the newest answer', () => Promise.resolve({ retained: 1 }), /finds no clock/],
+];
+
+describe('every execution of a small run in which processes die', function () {
+  // About ten seconds of one idle core.
+  this.timeout(300_000);
+
+  it('keeps the invariants and ends with the same bits, with at most 2 kills at any point', async () => {
+    const { states, transitions, ends, machines, violation } = await explore(2);
+    assert.equal(violation, null, JSON.stringify(violation, null, 1));
+    // Fewer would say that something is not explored any more.
+    assert.ok(
+      states > 100_000 && transitions > 400_000 && ends > 1_000,
+      JSON.stringify({ states, transitions, ends, machines }),
+    );
+  });
+
+  for (const [what, mutate, expected, kills = 1] of MUTANTS) {
+    it(`would find that ${what}`, async () => {
+      const { violation } = await explore(kills, { ...PRODUCT_RULES, ...(await mutate()) });
+      assert.match(violation?.message ?? 'no violation', expected);
+    });
+  }
+});
