@@ -50,13 +50,16 @@ type OptionValue<O extends OptionDefinition> = O['type'] extends 'boolean'
       ? Scalar<O, string>
       : Scalar<O, number>;
 
+/** The values that options take, by their definitions. */
+export type OptionValues<O extends OptionDefinitions> = { readonly [K in keyof O]: OptionValue<O[K]> };
+
 /** What a handler gets. */
 export interface Context<
   A extends ArgumentDefinitions = ArgumentDefinitions,
   O extends OptionDefinitions = OptionDefinitions,
 > {
   readonly arguments: { readonly [K in keyof A]: ArgumentValue<A[K]> };
-  readonly options: { readonly [K in keyof O]: OptionValue<O[K]> };
+  readonly options: OptionValues<O>;
   /** True under `--json`: stdout then carries JSON only. */
   readonly json: boolean;
   readonly output: Output;

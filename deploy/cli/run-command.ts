@@ -1,7 +1,9 @@
 import { startInBackground } from '../launchers/background.ts';
 import { executeRun, exitCodeOf } from '../launchers/execute.ts';
 import type { RunPlan } from '../launchers/plan.ts';
-import { LAUNCHERS, type PreparedRun } from '../launchers/run.ts';
+import { allLauncherOptions, launcherOptionsOf, type LauncherOptions } from '../launchers/define.ts';
+import { DEFAULT_LAUNCHER, LAUNCHERS } from '../launchers/registry.ts';
+import { DEFAULT_MAX_RESTARTS, type PreparedRun } from '../launchers/run.ts';
 import { CheckpointStore } from '../../shared/checkpoint/store.ts';
 import type { RunResult, RunStatus } from '../../shared/telemetry/run-status.ts';
 import type { OptionDefinitions } from './command.ts';
@@ -23,13 +25,37 @@ export const startOptions = {
   on: {
     type: 'string',
     label: 'launcher',
-    default: 'local',
+    default: DEFAULT_LAUNCHER,
     choices: Object.keys(LAUNCHERS),
-    description: 'where the processes run',
+    description: `where the processes run: ${Object.values(LAUNCHERS)
+      .map(({ name, summary }) => `${name}: ${summary}`)
+      .join('; ')}`,
+  },
+  maxRestarts: {
+    type: 'integer',
+    label: 'N',
+    min: 0,
+    default: DEFAULT_MAX_RESTARTS,
+    description: 'how many roles that died are started again, over the whole run; 0: the first death ends it',
+  },
+  standbys: {
+    type: 'integer',
+    label: 'N',
+    min: 0,
+    default: 0,
+    description: 'schedulers that wait to take over; they need a coordinator that elects',
   },
   dryRun: { type: 'boolean', description: 'print the plan and start nothing' },
   detach: { type: 'boolean', description: 'return as soon as the run has started; it goes on in the background' },
 } as const satisfies OptionDefinitions;
+
+/** The options of the launchers, after those that every launcher has. */
+export const launcherOptions = allLauncherOptions(LAUNCHERS);
+
+/** What a command that starts runs was told for its launcher. Errors: USAGE for an option of another launcher. */
+export function givenLauncherOptions(on: string, options: object): LauncherOptions {
+  return launcherOptionsOf(LAUNCHERS, on, options as LauncherOptions);
+}
 
 /** Starts a prepared run in the foreground, shows its progress and its report; resolves to the exit code. */
 export async function runInForeground(prepared: PreparedRun, output: Output, signal: AbortSignal): Promise<number> {
@@ -67,7 +93,11 @@ export async function runInForeground(prepared: PreparedRun, output: Output, sig
 /** Starts a prepared run under a supervisor and says how to follow it. */
 export async function runInBackground(prepared: PreparedRun, output: Output): Promise<number> {
   const { runId, runDirectory } = prepared.launchPlan;
-  const started = await startInBackground({ launcher: prepared.launcher.name, plan: prepared.launchPlan });
+  const started = await startInBackground({
+    launcher: prepared.launcher.name,
+    launcherOptions: prepared.launcherOptions,
+    plan: prepared.launchPlan,
+  });
   const { pid, schedulerAddress, processes } = started;
   output.result(
     { runId, runDirectory, state: 'PENDING', supervisor: pid, scheduler: schedulerAddress, processes },

@@ -1,8 +1,8 @@
-/** The supervisor of a detached run: `node background-main '{"launcher":"local","plan":{...}}'`. */
+/** The supervisor of a detached run: `node background-main '{"launcher":"local","launcherOptions":{},"plan":{...}}'`. */
 import { WhittleError } from '../../shared/errors.ts';
 import type { BackgroundJob, BackgroundReport } from './background.ts';
 import { executeRun, exitCodeOf } from './execute.ts';
-import { launcherOf } from './run.ts';
+import { launcherOf } from './registry.ts';
 
 const job = JSON.parse(process.argv[2] ?? '{}') as BackgroundJob;
 const controller = new AbortController();
@@ -16,7 +16,7 @@ function report(message: BackgroundReport): void {
 }
 
 try {
-  const result = await executeRun(launcherOf(job.launcher), job.plan, {
+  const result = await executeRun(launcherOf(job.launcher, job.launcherOptions), job.plan, {
     signal: controller.signal,
     onStarted: ({ schedulerAddress, processes }) =>
       report({ event: 'started', pid: process.pid, schedulerAddress, processes }),

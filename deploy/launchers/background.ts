@@ -4,11 +4,13 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type ErrorCode, WhittleError } from '../../shared/errors.ts';
 import { isCompiled } from '../../shared/package-root.ts';
+import type { LauncherOptions } from './define.ts';
 import type { LaunchedRun, LaunchPlan } from './launcher.ts';
 
 /** What a detached run needs, as JSON in the arguments of background-main. */
 export interface BackgroundJob {
   readonly launcher: string;
+  readonly launcherOptions: LauncherOptions;
   readonly plan: LaunchPlan;
 }
 

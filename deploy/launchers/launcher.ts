@@ -6,7 +6,13 @@ export interface LaunchPlan {
   /** Absolute; holds the effective `run.yaml`. */
   readonly runDirectory: string;
   readonly servers: number;
+  /** Workers to start, and the least number with which the run goes on. */
   readonly workers: number;
+  readonly minWorkers: number;
+  /** Schedulers that wait to take over. They need a coordinator that elects. */
+  readonly standbys: number;
+  /** How many roles that died may be started again, over the whole run. 0: the first death ends it. */
+  readonly maxRestarts: number;
   /** Address the roles listen on, and the scheduler's port (0: any free one). */
   readonly host: string;
   readonly port: number;
@@ -25,9 +31,10 @@ export interface Launcher {
    * Resolves when the scheduler accepts members and all roles are started. Rejects, with nothing left
    * running, when a process cannot be started or the scheduler is not ready within its deadline, and when
    * `signal` is aborted meanwhile (INTERRUPTED). Later aborts of `signal` are the caller's affair: it asks
-   * the scheduler to stop, or calls `kill`.
+   * the scheduler to stop, or calls `kill`. `tell` hears in one line each what the launcher does by itself: what it
+   * waits for, which role it started again.
    */
-  start(plan: LaunchPlan, signal: AbortSignal): Promise<LaunchedRun>;
+  start(plan: LaunchPlan, signal: AbortSignal, tell?: (line: string) => void): Promise<LaunchedRun>;
 }
 
 export interface LaunchedRun {

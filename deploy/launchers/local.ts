@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ERROR_CODES, type ErrorCode, WhittleError } from '../../shared/errors.ts';
 import { isCompiled, packageRoot } from '../../shared/package-root.ts';
 import type { Role } from '../../shared/telemetry/run-status.ts';
+import { defineLauncher } from './define.ts';
 import { describeExit, type LaunchedRun, type Launcher, type LaunchPlan, type RunEnd } from './launcher.ts';
 import { lastLines, startRole, type RoleProcess } from './role-process.ts';
 
@@ -34,6 +35,14 @@ export function ownEntry(): readonly string[] {
   if (isCompiled) return [join(packageRoot, 'dist', 'deploy', 'cli', 'main.js')];
   return ['--import', import.meta.resolve('tsx'), join(packageRoot, 'deploy', 'cli', 'main.ts')];
 }
+
+/** What `--on local` is. */
+export const localLauncher = defineLauncher({
+  name: 'local',
+  summary: 'as processes of this machine',
+  options: {},
+  create: () => createLocalLauncher(),
+});
 
 /** Runs all roles as supervised processes on this machine. */
 export function createLocalLauncher(options: LocalOptions = {}): Launcher {

@@ -5,7 +5,7 @@ import { writeDurably } from '../../shared/checkpoint/durable.ts';
 import type { Manifest } from '../../shared/checkpoint/manifest.ts';
 import { CheckpointStore } from '../../shared/checkpoint/store.ts';
 import { runConfigToYaml } from '../../shared/config/effective.ts';
-import { loadRunFile } from '../../shared/config/run-file.ts';
+import { loadRunFile, type RunFile } from '../../shared/config/run-file.ts';
 import type { RunConfig } from '../../shared/config/types.ts';
 import { EmbeddedCoordinator } from '../../shared/coordination/embedded.ts';
 import { acquireRunLock } from '../../shared/coordination/lock.ts';
@@ -14,9 +14,11 @@ import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunResult } from '../../shared/telemetry/run-status.ts';
 import { describeJob } from '../../worker/training/describe.ts';
 import { executeRun, type RunHooks } from './execute.ts';
+import type { LauncherOptions } from './define.ts';
 import type { Launcher } from './launcher.ts';
 import { planRun } from './plan.ts';
-import { DEFAULT_RUNS, launcherOf, launchPlanOf, type PreparedRun } from './run.ts';
+import { launcherOf } from './registry.ts';
+import { DEFAULT_RUNS, launchPlanOf, type PreparedRun } from './run.ts';
 
 export interface ResumeOptions {
   /** A run's id, or the path of its directory. */
@@ -25,10 +27,14 @@ export interface ResumeOptions {
   /** Overrides of the run's effective run file, each `path=value`. */
   readonly set?: readonly string[];
   readonly servers?: number;
+  /** Workers to start: within the run's range, or a new fixed number. */
   readonly workers?: number;
   /** Continue from the newest checkpoint of this step or an earlier one. Default: the newest of all. */
   readonly step?: number;
   readonly on?: string | Launcher;
+  readonly launcherOptions?: LauncherOptions;
+  readonly maxRestarts?: number;
+  readonly standbys?: number;
 }
 
 export type PreparedResume =
@@ -47,16 +53,16 @@ export type PreparedResume =
  */
 export async function prepareResume(options: ResumeOptions): Promise<PreparedResume> {
   const directory = await RunDirectory.resolve(options.runsDirectory ?? DEFAULT_RUNS, options.run);
-  const launcher = launcherOf(options.on);
+  const { launcherOptions = {} } = options;
+  const launcher = launcherOf(options.on, launcherOptions);
   // Held while we look, so that no scheduler writes meanwhile; the new scheduler takes it for itself.
   const lock = await acquireRunLock(directory.path, { address: 'resume' });
   try {
     const set = [
       ...(options.set ?? []),
       ...(options.servers === undefined ? [] : [`cluster.servers=${options.servers}`]),
-      ...(options.workers === undefined ? [] : [`cluster.workers=${options.workers}`]),
     ];
-    const runFile = loadRunFile(directory.runFile, { set });
+    const runFile = loadWithWorkers(directory.runFile, set, options.workers);
     const result = await directory.readResult();
     if (
       result?.state === 'SUCCEEDED' &&
@@ -86,16 +92,24 @@ export async function prepareResume(options: ResumeOptions): Promise<PreparedRes
       launcher: launcher.name,
       notes: job.warnings,
     });
-    const launchPlan = launchPlanOf(config, runId, path, { folder: from.folder });
+    const launchPlan = launchPlanOf(config, runId, path, { folder: from.folder }, options);
     return {
       finished: null,
-      prepared: { plan, config, launcher, launchPlan, runsDirectory: '' },
+      prepared: { plan, config, launcher, launcherOptions, launchPlan, runsDirectory: '' },
       from: from.manifest,
       warnings,
     };
   } finally {
     await lock.release();
   }
+}
+
+/** A number of workers within the run's range leaves the range as it is. */
+function loadWithWorkers(path: string, set: readonly string[], workers: number | undefined): RunFile {
+  const runFile = loadRunFile(path, { set });
+  const [min = 0, max = min] = String(runFile.document.cluster.workers).split(':').map(Number);
+  if (workers === undefined || (workers >= min && workers <= max)) return runFile;
+  return loadRunFile(path, { set: [...set, `cluster.workers=${workers}`] });
 }
 
 async function findCheckpoint(

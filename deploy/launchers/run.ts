@@ -8,8 +8,9 @@ import type { RunResult, RunStatus } from '../../shared/telemetry/run-status.ts'
 import { describeJob } from '../../worker/training/describe.ts';
 import { executeRun, type RunHooks } from './execute.ts';
 import type { Launcher, LaunchPlan } from './launcher.ts';
-import { createLocalLauncher } from './local.ts';
+import type { LauncherOptions } from './define.ts';
 import { planRun, type RunPlan } from './plan.ts';
+import { launcherOf } from './registry.ts';
 
 export interface LaunchOptions {
   /** Path of the run file. */
@@ -22,23 +23,32 @@ export interface LaunchOptions {
   readonly runsDirectory?: string;
   /** Where processes run: a launcher's name, or a launcher. Default: `local`. */
   readonly on?: string | Launcher;
+  /** Options of the launcher of that name, by their keys. */
+  readonly launcherOptions?: LauncherOptions;
+  /** How many workers to start, where the run file gives a range. Default: the most. */
+  readonly workers?: number;
+  /** Default: 10. */
+  readonly maxRestarts?: number;
+  /** Schedulers that wait to take over. Default: none. */
+  readonly standbys?: number;
 }
 
 export const DEFAULT_RUNS = 'runs';
-export const LAUNCHERS: Readonly<Record<string, () => Launcher>> = { local: () => createLocalLauncher() };
 
 /** A run that was checked and planned; nothing is written yet. */
 export interface PreparedRun {
   readonly plan: RunPlan;
   readonly config: RunConfig;
   readonly launcher: Launcher;
+  readonly launcherOptions: LauncherOptions;
   readonly launchPlan: LaunchPlan;
   readonly runsDirectory: string;
 }
 
 /** Checks run file, model and data, and plans the run. Errors: RUN_FILE, MODEL, DATA, UNSUPPORTED, USAGE. */
 export async function prepareLaunch(options: LaunchOptions): Promise<PreparedRun> {
-  const launcher = launcherOf(options.on);
+  const { launcherOptions = {} } = options;
+  const launcher = launcherOf(options.on, launcherOptions);
   const { config, description, warnings } = await describeJob(loadRunFile(options.runFile, { set: options.set ?? [] }));
   const runsDirectory = resolvePath(options.runsDirectory ?? DEFAULT_RUNS);
   const runId = options.runId ?? newRunId(config.name);
@@ -47,7 +57,8 @@ export async function prepareLaunch(options: LaunchOptions): Promise<PreparedRun
     plan: planRun({ config, description, runId, runDirectory, launcher: launcher.name, notes: warnings }),
     config,
     launcher,
-    launchPlan: launchPlanOf(config, runId, runDirectory, null),
+    launcherOptions,
+    launchPlan: launchPlanOf(config, runId, runDirectory, null, options),
     runsDirectory,
   };
 }
@@ -79,23 +90,36 @@ export async function status(run: string, options: { readonly runsDirectory?: st
   return found;
 }
 
+export const DEFAULT_MAX_RESTARTS = 10;
+
+/** Errors: USAGE for a number of workers outside the run file's range. */
 export function launchPlanOf(
   config: RunConfig,
   runId: string,
   runDirectory: string,
   resume: LaunchPlan['resume'],
+  options: Pick<LaunchOptions, 'workers' | 'maxRestarts' | 'standbys'> = {},
 ): LaunchPlan {
-  const { servers, workers } = config.cluster;
-  return { runId, runDirectory, servers, workers: workers.max, host: '127.0.0.1', port: 0, resume };
-}
-
-export function launcherOf(on: string | Launcher = 'local'): Launcher {
-  if (typeof on !== 'string') return on;
-  const create = Object.hasOwn(LAUNCHERS, on) ? LAUNCHERS[on] : undefined;
-  if (create === undefined) {
-    throw new WhittleError('USAGE', `no launcher "${on}"; there is ${Object.keys(LAUNCHERS).join(', ')}`, {
-      data: { on },
-    });
+  const { servers, workers: range } = config.cluster;
+  const { workers = range.max, maxRestarts = DEFAULT_MAX_RESTARTS, standbys = 0 } = options;
+  if (workers < range.min || workers > range.max) {
+    const allowed = range.min === range.max ? `${range.max}` : `${range.min}:${range.max}`;
+    throw new WhittleError(
+      'USAGE',
+      `--workers ${workers} is not within cluster.workers ${allowed}; change that with --set cluster.workers=${workers}`,
+      { data: { workers, range } },
+    );
   }
-  return create();
+  return {
+    runId,
+    runDirectory,
+    servers,
+    workers,
+    minWorkers: range.min,
+    standbys,
+    maxRestarts,
+    host: '127.0.0.1',
+    port: 0,
+    resume,
+  };
 }

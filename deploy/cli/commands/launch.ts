@@ -1,7 +1,13 @@
 import { createRun, prepareLaunch } from '../../launchers/run.ts';
 import { defineCommand, setOption } from '../command.ts';
 import { formatPlan } from '../report.ts';
-import { runInBackground, runInForeground, startOptions } from '../run-command.ts';
+import {
+  givenLauncherOptions,
+  launcherOptions,
+  runInBackground,
+  runInForeground,
+  startOptions,
+} from '../run-command.ts';
 
 export const command = defineCommand({
   name: 'launch',
@@ -16,7 +22,14 @@ export const command = defineCommand({
       label: 'ID',
       description: 'name of the run; default: the name in the run file and the time',
     },
+    workers: {
+      type: 'integer',
+      label: 'N',
+      min: 1,
+      description: 'workers to start, where the run file gives a range such as 2:8; default: the most',
+    },
     ...startOptions,
+    ...launcherOptions,
   },
   examples: [
     { command: 'launch run.yaml', effect: 'train as the run file says' },
@@ -27,12 +40,16 @@ export const command = defineCommand({
     { command: 'launch run.yaml --run-id mine --detach', effect: 'train in the background as run `mine`' },
   ],
   handler: async ({ arguments: { runFile }, options, output, signal, json }) => {
-    const { set, runId, runsDir: runsDirectory, on } = options;
+    const { set, runId, runsDir: runsDirectory, on, workers, maxRestarts, standbys } = options;
     const prepared = await prepareLaunch({
       runFile,
       set,
       runsDirectory,
       on,
+      launcherOptions: givenLauncherOptions(on, options),
+      maxRestarts,
+      standbys,
+      ...(workers === undefined ? {} : { workers }),
       ...(runId === undefined ? {} : { runId }),
     });
     if (options.dryRun) {

@@ -1,7 +1,13 @@
 import { prepareResume, updateRunFile } from '../../launchers/resume.ts';
 import { defineCommand, setOption } from '../command.ts';
 import { formatPlan, formatReport } from '../report.ts';
-import { runInBackground, runInForeground, startOptions } from '../run-command.ts';
+import {
+  givenLauncherOptions,
+  launcherOptions,
+  runInBackground,
+  runInForeground,
+  startOptions,
+} from '../run-command.ts';
 
 export const command = defineCommand({
   name: 'resume',
@@ -16,7 +22,7 @@ export const command = defineCommand({
       type: 'integer',
       label: 'N',
       min: 1,
-      description: 'number of workers; default: as before. The slices of a step stay the same',
+      description: 'number of workers; default: as before, the most of a range. The slices of a step stay the same',
     },
     step: {
       type: 'integer',
@@ -25,6 +31,7 @@ export const command = defineCommand({
       description: 'continue from the newest checkpoint of this step or an earlier one; what came later is left behind',
     },
     ...startOptions,
+    ...launcherOptions,
   },
   examples: [
     { command: 'resume lenet-20260801-120000-ab12', effect: 'continue where the run ended' },
@@ -34,12 +41,15 @@ export const command = defineCommand({
     },
   ],
   handler: async ({ arguments: { run }, options, output, signal, json }) => {
-    const { set, servers, workers, step, runsDir: runsDirectory, on } = options;
+    const { set, servers, workers, step, runsDir: runsDirectory, on, maxRestarts, standbys } = options;
     const ready = await prepareResume({
       run,
       set,
       runsDirectory,
       on,
+      launcherOptions: givenLauncherOptions(on, options),
+      maxRestarts,
+      standbys,
       ...(servers === undefined ? {} : { servers }),
       ...(workers === undefined ? {} : { workers }),
       ...(step === undefined ? {} : { step }),
