@@ -9,7 +9,7 @@ import type { RunResult, RunStatus } from '../../shared/telemetry/run-status.ts'
 import type { OptionDefinitions } from './command.ts';
 import type { Output } from './output.ts';
 import { Progress, type ProgressStream } from './progress.ts';
-import { formatEnding, formatReport, type ReportContext } from './report.ts';
+import { formatEnding, formatPlan, formatReport, type ReportContext } from './report.ts';
 
 /** Options that every command on runs has. */
 export const runsOption = {
@@ -68,6 +68,7 @@ export async function runInForeground(prepared: PreparedRun, output: Output, sig
   try {
     result = await executeRun(prepared.launcher, prepared.launchPlan, {
       signal,
+      onTold: (line) => progress.line(line),
       onStarted: (run) =>
         progress.line(`started ${run.processes.length} processes, scheduler at ${run.schedulerAddress}`),
       onStatus: (status) => {
@@ -93,6 +94,13 @@ export async function runInForeground(prepared: PreparedRun, output: Output, sig
 /** Starts a prepared run under a supervisor and says how to follow it. */
 export async function runInBackground(prepared: PreparedRun, output: Output): Promise<number> {
   const { runId, runDirectory } = prepared.launchPlan;
+  const detached = await prepared.launcher.detach?.(prepared.launchPlan);
+  if (detached !== undefined) {
+    output.result({ runId, runDirectory, state: 'PENDING', ...detached.data }, () =>
+      [`run ${runId} is ${detached.what}`, ...howToFollow(runDirectory)].join('\n'),
+    );
+    return 0;
+  }
   const started = await startInBackground({
     launcher: prepared.launcher.name,
     launcherOptions: prepared.launcherOptions,
@@ -104,11 +112,25 @@ export async function runInBackground(prepared: PreparedRun, output: Output): Pr
     () =>
       [
         `run ${runId} goes on in the background (supervisor ${pid}, scheduler at ${schedulerAddress})`,
-        `follow it with: whittle status ${runDirectory} --watch`,
-        `stop it with:   whittle stop ${runDirectory}`,
+        ...howToFollow(runDirectory),
       ].join('\n'),
   );
   return 0;
+}
+
+function howToFollow(runDirectory: string): string[] {
+  return [
+    `follow it with: whittle status ${runDirectory} --watch`,
+    `stop it with:   whittle stop ${runDirectory}`,
+  ];
+}
+
+/** Shows what would be started: the plan, and what a batch system or cluster would be given. */
+export function showPlan(prepared: PreparedRun, output: Output, data: object = {}, note = ''): void {
+  const preview = prepared.launcher.preview?.(prepared.launchPlan);
+  output.result({ ...prepared.plan, ...data, ...(preview === undefined ? {} : { preview }) }, () =>
+    [formatPlan(prepared.plan), note, preview ?? ''].filter((text) => text !== '').join('\n\n'),
+  );
 }
 
 /** What the report shows besides the result. */

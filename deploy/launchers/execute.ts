@@ -17,6 +17,8 @@ import { LineTail } from './line-tail.ts';
 export interface RunHooks {
   /** Its abort asks the run to checkpoint and stop; the promise then resolves with state STOPPED. */
   readonly signal?: AbortSignal;
+  /** What the launcher does by itself, in one line each. */
+  readonly onTold?: (line: string) => void;
   /** All processes are started. */
   readonly onStarted?: (run: LaunchedRun) => void;
   /** About twice a second, and at every change of state. */
@@ -41,7 +43,7 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
   await rm(directory.resultFile, { force: true });
   let run: LaunchedRun;
   try {
-    run = await launcher.start(plan, signal);
+    run = await launcher.start(plan, signal, hooks.onTold);
   } catch (error) {
     const written = await directory.readResult();
     if (written !== null) return written;
@@ -91,7 +93,7 @@ function stopOnAbort(run: LaunchedRun, signal: AbortSignal): { dispose(): void }
   const stop = async (): Promise<void> => {
     deadline = setTimeout(() => run.kill(), STOP_DEADLINE);
     try {
-      await askToStop(run.schedulerAddress, 'interrupted');
+      await (run.stop?.() ?? askToStop(run.schedulerAddress, 'interrupted'));
     } catch {
       if (!disposed) run.kill();
     }

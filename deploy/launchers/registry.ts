@@ -2,12 +2,13 @@ import { WhittleError } from '../../shared/errors.ts';
 import { type LauncherDefinition, type LauncherOptions, launcherOptionsOf } from './define.ts';
 import type { Launcher } from './launcher.ts';
 import { localLauncher } from './local.ts';
+import { slurmLauncher } from './slurm.ts';
 
 export const DEFAULT_LAUNCHER = 'local';
 
 /** Every launcher, by what `--on` says. */
 export const LAUNCHERS: Readonly<Record<string, LauncherDefinition>> = Object.fromEntries(
-  [localLauncher].map((definition) => [definition.name, definition]),
+  [localLauncher, slurmLauncher].map((definition) => [definition.name, definition]),
 );
 
 /**

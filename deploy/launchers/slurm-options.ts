@@ -1,4 +1,6 @@
 import { WhittleError } from '../../shared/errors.ts';
+import type { OptionValues } from '../cli/command.ts';
+import type { LauncherOptionDefinitions } from './define.ts';
 
 /** What a run asks of Slurm. Counts are for each role process; the job asks for what its fullest node needs. */
 export interface SlurmOptions {
@@ -30,6 +32,42 @@ export const SLURM_DEFAULTS: SlurmOptions = {
   extra: [],
   requeue: true,
 };
+
+/** As options of `launch` and `resume`. */
+export const slurmFlags = {
+  nodes: { type: 'integer', label: 'N', min: 1, description: 'nodes to spread the roles over; default: 1' },
+  cpus: { type: 'integer', label: 'N', min: 1, description: 'CPUs of each server and each worker; default: 2' },
+  memory: {
+    type: 'string',
+    label: 'SIZE',
+    description: "memory of each role, such as 4G; default: the partition's",
+  },
+  gres: {
+    type: 'string',
+    label: 'NAME[:TYPE][:N]',
+    description: 'generic resources of each worker, such as gpu:1',
+  },
+  time: {
+    type: 'string',
+    label: 'TIME',
+    description: "limit on the job's time, such as 2:00:00 or 1-12; 120 s before it the run checkpoints and goes back into the queue; default: the partition's",
+  },
+  partition: { type: 'string', label: 'NAME', description: "default: the cluster's" },
+  account: { type: 'string', label: 'NAME', description: "what the job is charged to; default: the user's" },
+  sbatch: {
+    type: 'strings',
+    label: 'OPTION',
+    description: 'a further option of sbatch, such as --sbatch=--qos=high; repeatable',
+  },
+  noRequeue: { type: 'boolean', description: 'do not go on by itself after preemption, a lost node or the time limit' },
+} as const satisfies LauncherOptionDefinitions;
+
+/** What the command line gave, checked. Errors: USAGE. */
+export function slurmOptionsOf(flags: OptionValues<typeof slurmFlags>): SlurmOptions {
+  const { sbatch, noRequeue, ...given } = flags;
+  const known = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  return slurmOptions({ ...known, extra: sbatch, requeue: !noRequeue });
+}
 
 /** Seconds before the end of the job's time at which Slurm sends SIGUSR1: time for a checkpoint. */
 export const SIGNAL_SECONDS = 120;

@@ -3,6 +3,7 @@ import { readRunLock } from '../../../shared/coordination/lock.ts';
 import { WhittleError } from '../../../shared/errors.ts';
 import type { RunDirectory } from '../../../shared/telemetry/run-directory.ts';
 import { askToStop } from '../../launchers/execute.ts';
+import { describeJob, stopJob } from '../../launchers/slurm-queue.ts';
 import { defineCommand } from '../command.ts';
 import { findRun } from '../find-run.ts';
 import { runsOption } from '../run-command.ts';
@@ -24,9 +25,11 @@ export const command = defineCommand({
   examples: [{ command: 'stop mine', effect: 'checkpoint and stop the run `mine`' }],
   handler: async ({ arguments: args, options, output, signal }) => {
     const run = await findRun(args.run, options.runsDir);
+    const job = await stopJob(run.path);
     const holder = await readRunLock(run.path);
     if (holder !== null) {
-      await askToStop(holder.address, 'whittle stop');
+      // In a job, its supervisor was told: the scheduler may not be reachable from here.
+      if (job === null) await askToStop(holder.address, 'whittle stop');
       if (options.timeout > 0) await waitForEnd(run, holder.token, options.timeout, signal);
     }
     const status = await run.effectiveStatus();
@@ -35,9 +38,12 @@ export const command = defineCommand({
       state: status?.state ?? 'PENDING',
       step: status?.step ?? 0,
       wasRunning: holder !== null,
+      ...(job === null ? {} : { jobId: job.jobId }),
     };
     output.result(result, () =>
-      holder === null
+      holder === null && job !== null
+        ? `${describeJob(job)}: cancelled; run ${run.runId} did not run`
+        : holder === null
         ? `run ${run.runId} is not running: ${result.state}${status === null ? ', it never started' : ` at step ${result.step}`}`
         : options.timeout === 0
           ? `run ${run.runId} was asked to stop`
