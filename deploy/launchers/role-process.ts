@@ -27,7 +27,7 @@ export interface RoleProcess {
 export interface RoleProcessOptions {
   readonly role: Role;
   readonly rank: number;
-  /** Node arguments, script and its arguments. */
+  readonly command: string;
   readonly argv: readonly string[];
   /** Where stdout and stderr are appended. */
   readonly outputFile: string;
@@ -40,7 +40,7 @@ export async function startRole(options: RoleProcessOptions): Promise<RoleProces
   const offset = fstatSync(file).size;
   let child: ChildProcess;
   try {
-    child = spawn(process.execPath, options.argv, {
+    child = spawn(options.command, options.argv, {
       detached: true,
       stdio: ['pipe', file, file],
       env: { ...process.env, [LAUNCHER_PIPE]: '1' },

@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describeExit, type LaunchPlan } from '../../../deploy/launchers/launcher.ts';
-import { createLocalLauncher, findListening, type LocalDeadlines } from '../../../deploy/launchers/local.ts';
+import { findListening } from '../../../deploy/launchers/listening.ts';
+import { createLocalLauncher } from '../../../deploy/launchers/local.ts';
+import type { SuperviseDeadlines } from '../../../deploy/launchers/supervise.ts';
 import { WhittleError } from '../../../shared/errors.ts';
 
 const fake = fileURLToPath(new URL('./fixtures/fake-role.mjs', import.meta.url));
@@ -32,7 +34,7 @@ describe('local launcher', () => {
   });
   const behave = (behaviour: Record<string, unknown>): void =>
     writeFileSync(join(folder, 'fake.json'), JSON.stringify(behaviour));
-  const launcher = (deadlines: Partial<LocalDeadlines> = {}) =>
+  const launcher = (deadlines: Partial<SuperviseDeadlines> = {}) =>
     createLocalLauncher({
       entry: [fake],
       deadlines: { listening: 10_000, loss: 200, leaving: 5_000, terminate: 500, ...deadlines },
@@ -59,7 +61,7 @@ describe('local launcher', () => {
     await allUp();
     assert.equal(
       argv('worker-1').join(' '),
-      `worker --run-dir ${folder} --host 127.0.0.1 --scheduler 127.0.0.1:1234 --rank 1`,
+      `worker --host 127.0.0.1 --run-dir ${folder} --scheduler 127.0.0.1:1234 --rank 1`,
     );
     writeFileSync(join(folder, 'end'), '');
     const end = await run.ended;
