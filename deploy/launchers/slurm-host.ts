@@ -2,6 +2,7 @@ import { isIPv4 } from 'node:net';
 import { constants } from 'node:os';
 import type { RoleExit } from './launcher.ts';
 import { type RoleProcess, startRole } from './role-process.ts';
+import { LEAVES_ON_INTERRUPT } from './role-signal.ts';
 import { type SlurmNode, signalStep } from './slurm-commands.ts';
 import type { SlurmOptions } from './slurm-options.ts';
 import { nodeOf, stepOptions } from './slurm-placement.ts';
@@ -76,7 +77,7 @@ function asStep(srun: RoleProcess, send: (signal: string) => Promise<void>): Rol
     kill: (signal) => {
       if (srun.ended() !== null) return;
       // A step that cannot be reached ends with the job; one that srun still waits for before it began ends with srun.
-      send(signal).catch(() => srun.kill(signal));
+      send(signal === 'SIGTERM' ? 'SIGINT' : signal).catch(() => srun.kill(signal));
       if (signal === 'SIGKILL') setTimeout(() => srun.kill(signal), KILL_DEADLINE).unref();
     },
   };
@@ -97,5 +98,6 @@ export function stepEnvironment(env: Readonly<Record<string, string | undefined>
   return {
     ...Object.fromEntries(Object.entries(env).filter(([name]) => !JOB_WIDE.test(name))),
     SLURM_EXIT_ERROR: String(SLURM_ERROR_CODE),
+    [LEAVES_ON_INTERRUPT]: '1',
   };
 }
