@@ -126,8 +126,13 @@ function howToFollow(runDirectory: string): string[] {
 }
 
 /** Shows what would be started: the plan, and what a batch system or cluster would be given. */
-export function showPlan(prepared: PreparedRun, output: Output, data: object = {}, note = ''): void {
-  const preview = prepared.launcher.preview?.(prepared.launchPlan);
+export async function showPlan(
+  prepared: PreparedRun,
+  output: Output,
+  data: object = {},
+  note = '',
+): Promise<void> {
+  const preview = await prepared.launcher.preview?.(prepared.launchPlan);
   output.result({ ...prepared.plan, ...data, ...(preview === undefined ? {} : { preview }) }, () =>
     [formatPlan(prepared.plan), note, preview ?? ''].filter((text) => text !== '').join('\n\n'),
   );

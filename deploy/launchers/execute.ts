@@ -61,6 +61,7 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
   const following = followRun({
     address: run.schedulerAddress,
     signal: over.signal,
+    throughEnds: true,
     readStatus: () => directory.readStatus().catch(() => null),
     onStatus: (status) => {
       last = status;

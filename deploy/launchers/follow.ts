@@ -13,6 +13,8 @@ export interface FollowOptions {
   /** status.json, or null while there is none. */
   readonly readStatus: () => Promise<RunStatus | null>;
   readonly onStatus: (status: RunStatus) => void;
+  /** Goes on after a status that says the run has ended: a job that is requeued begins again. Only `signal` ends it. */
+  readonly throughEnds?: boolean;
 }
 
 /**
@@ -20,14 +22,15 @@ export interface FollowOptions {
  * and from status.json when that breaks. Never rejects for want of a scheduler.
  */
 export async function followRun(options: FollowOptions): Promise<void> {
+  const { throughEnds = false } = options;
   const ended = await watchScheduler(options);
   let seen = '';
-  while (!ended && !options.signal.aborted) {
+  while ((throughEnds || !ended) && !options.signal.aborted) {
     const status = await options.readStatus();
     if (status !== null && status.updatedAt !== seen) {
       seen = status.updatedAt;
       options.onStatus(status);
-      if (hasEnded(status)) return;
+      if (hasEnded(status) && !throughEnds) return;
     }
     await sleep(POLL_EVERY, undefined, { signal: options.signal }).catch(() => undefined);
   }

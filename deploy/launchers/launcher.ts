@@ -36,7 +36,7 @@ export interface Launcher {
    */
   start(plan: LaunchPlan, signal: AbortSignal, tell?: (line: string) => void): Promise<LaunchedRun>;
   /** What would be handed to the batch system or cluster, for `--dry-run`. Absent: nothing but processes. */
-  readonly preview?: (plan: LaunchPlan) => string;
+  readonly preview?: (plan: LaunchPlan) => Promise<string>;
   /**
    * Hands the run over to where it is supervised and returns. Absent: the run needs a supervisor here, which then
    * goes into the background.

@@ -86,7 +86,8 @@ async function main(): Promise<number> {
     say(`back into the queue as job ${jobId}`);
     await requeueJob(jobId);
   }
-  return exitCodeOf(result);
+  // A run that was told to stop did what it was told: the job is not a failed one.
+  return result.state === 'STOPPED' ? 0 : exitCodeOf(result);
 }
 
 /** A job that Slurm started again goes on from the newest checkpoint; without one it begins again. */

@@ -62,11 +62,14 @@ export const slurmFlags = {
   noRequeue: { type: 'boolean', description: 'do not go on by itself after preemption, a lost node or the time limit' },
 } as const satisfies LauncherOptionDefinitions;
 
-/** What the command line gave, checked. Errors: USAGE. */
-export function slurmOptionsOf(flags: OptionValues<typeof slurmFlags>): SlurmOptions {
+/** What the command line gave, by the names of SlurmOptions; without what it did not say. */
+export function givenSlurmOptions(flags: OptionValues<typeof slurmFlags>): Partial<SlurmOptions> {
   const { sbatch, noRequeue, ...given } = flags;
-  const known = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-  return slurmOptions({ ...known, extra: sbatch, requeue: !noRequeue });
+  return {
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
+    ...(sbatch.length === 0 ? {} : { extra: sbatch }),
+    ...(noRequeue ? { requeue: false } : {}),
+  };
 }
 
 /** Seconds before the end of the job's time at which Slurm sends SIGUSR1: time for a checkpoint. */

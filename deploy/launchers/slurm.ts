@@ -8,48 +8,44 @@ import { lastLines, readTail } from './role-process.ts';
 import { cancelJob, isOver, submitJob } from './slurm-commands.ts';
 import { jobScript } from './slurm-script.ts';
 import { JobWatch } from './slurm-job-watch.ts';
-import { slurmFlags, slurmOptionsOf, type SlurmOptions } from './slurm-options.ts';
+import { givenSlurmOptions, slurmFlags, slurmOptions, type SlurmOptions } from './slurm-options.ts';
 import { type JobReport, JobRecord } from './slurm-record.ts';
-import { describeJob, queuedJob, stopJob } from './slurm-queue.ts';
+import { stopJob } from './slurm-queue.ts';
 
 /** What `--on slurm` is. */
 export const slurmLauncher = defineLauncher({
   name: 'slurm',
   summary: 'as one job of Slurm',
   options: slurmFlags,
-  create: (flags) => createSlurmLauncher(slurmOptionsOf(flags)),
+  create: (flags) => createSlurmLauncher(givenSlurmOptions(flags)),
 });
 
 /**
  * Runs all roles in one batch job. The supervisor is the job's batch step and the roles are its other steps, so a run
  * needs nobody outside: this process only submits the job and follows it, from any host that shares the run directory.
  */
-export function createSlurmLauncher(options: SlurmOptions): Launcher {
-  const script = (plan: LaunchPlan): string =>
-    jobScript({
-      runId: plan.runId,
-      runDirectory: plan.runDirectory,
-      size: plan,
-      options,
-      command: supervisorCommand(plan.runDirectory),
-    });
+export function createSlurmLauncher(given: Partial<SlurmOptions>): Launcher {
+  // Before anything is written.
+  slurmOptions(given);
+  const prepare = async (plan: LaunchPlan): Promise<{ options: SlurmOptions; script: string }> => {
+    // A run that is resumed asks for what its last job asked for.
+    const before = await new JobRecord(plan.runDirectory).request();
+    const options = slurmOptions({ ...before?.options, ...given });
+    const { runId, runDirectory } = plan;
+    const command = supervisorCommand(runDirectory);
+    return { options, script: jobScript({ runId, runDirectory, size: plan, options, command }) };
+  };
   const submit = async (plan: LaunchPlan): Promise<string> => {
-    const queued = await queuedJob(plan.runDirectory);
-    if (queued !== null)
-      throw new WhittleError(
-        'RUN_LOCKED',
-        `run ${plan.runId} has a job in Slurm, and ${describeJob(queued)}; end it with \`whittle stop ${plan.runDirectory}\` or \`scancel ${queued.jobId}\``,
-        { data: { ...queued } },
-      );
     const record = new JobRecord(plan.runDirectory);
-    await record.writeRequest({ plan, options }, script(plan));
+    const { options, script } = await prepare(plan);
+    await record.writeRequest({ plan, options }, script);
     const jobId = await submitJob(record.script);
     await record.writeJob({ jobId, submittedAt: new Date().toISOString() });
     return jobId;
   };
   return {
     name: 'slurm',
-    preview: script,
+    preview: async (plan) => (await prepare(plan)).script,
     detach: async (plan) => {
       const jobId = await submit(plan);
       return { what: `job ${jobId} of Slurm`, data: { jobId } };

@@ -54,7 +54,7 @@ export const command = defineCommand({
       ...(runId === undefined ? {} : { runId }),
     });
     if (options.dryRun) {
-      showPlan(prepared, output);
+      await showPlan(prepared, output);
       return 0;
     }
     await createRun(prepared);

@@ -66,7 +66,7 @@ export const command = defineCommand({
     const { prepared, from, warnings } = ready;
     for (const warning of warnings) output.warn(warning);
     if (options.dryRun) {
-      showPlan(prepared, output, { resumedFrom: from.clock }, `continues from step ${from.clock}`);
+      await showPlan(prepared, output, { resumedFrom: from.clock }, `continues from step ${from.clock}`);
       return 0;
     }
     await updateRunFile(prepared);

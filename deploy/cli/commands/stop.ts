@@ -3,7 +3,7 @@ import { readRunLock } from '../../../shared/coordination/lock.ts';
 import { WhittleError } from '../../../shared/errors.ts';
 import type { RunDirectory } from '../../../shared/telemetry/run-directory.ts';
 import { askToStop } from '../../launchers/execute.ts';
-import { describeJob, stopJob } from '../../launchers/slurm-queue.ts';
+import { describeJob, stopJob, untilNoJob } from '../../launchers/slurm-queue.ts';
 import { defineCommand } from '../command.ts';
 import { findRun } from '../find-run.ts';
 import { runsOption } from '../run-command.ts';
@@ -32,6 +32,8 @@ export const command = defineCommand({
       if (job === null) await askToStop(holder.address, 'whittle stop');
       if (options.timeout > 0) await waitForEnd(run, holder.token, options.timeout, signal);
     }
+    // A resume right after this one must not meet the job.
+    if (job !== null && options.timeout > 0) await untilNoJob(run.path, options.timeout);
     const status = await run.effectiveStatus();
     const result = {
       runId: run.runId,
