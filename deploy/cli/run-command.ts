@@ -68,9 +68,9 @@ export async function runInForeground(prepared: PreparedRun, output: Output, sig
   try {
     result = await executeRun(prepared.launcher, prepared.launchPlan, {
       signal,
-      onTold: (line) => progress.line(line),
       onStarted: (run) =>
         progress.line(`started ${run.processes.length} processes, scheduler at ${run.schedulerAddress}`),
+      onNotice: (line) => progress.line(line),
       onStatus: (status) => {
         last = status;
         progress.update(status);

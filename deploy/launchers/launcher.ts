@@ -57,6 +57,8 @@ export interface LaunchedRun {
   readonly processes: readonly { readonly role: Role; readonly rank: number; readonly pid: number }[];
   /** Resolves, never rejects, when every process has ended and is reaped. */
   readonly ended: Promise<RunEnd>;
+  /** After a status that says the run has ended it may begin again: a batch system put it back into its queue. */
+  readonly mayBeginAgain?: boolean;
   /** Asks the run to checkpoint and stop, where that is not a matter of asking its scheduler. */
   readonly stop?: () => Promise<void>;
   /** Ends every process at once; `ended` resolves soon after. */

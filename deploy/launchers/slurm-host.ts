@@ -6,7 +6,7 @@ import { LEAVES_ON_INTERRUPT } from './role-signal.ts';
 import { type SlurmNode, signalStep } from './slurm-commands.ts';
 import type { SlurmOptions } from './slurm-options.ts';
 import { nodeOf, stepOptions } from './slurm-placement.ts';
-import type { RoleHost } from './supervise.ts';
+import type { RoleHost } from './role-host.ts';
 
 /** What srun exits with for an error of Slurm's own, so that it is not taken for a role that failed (1). */
 export const SLURM_ERROR_CODE = 200;

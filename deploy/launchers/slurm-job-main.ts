@@ -13,8 +13,12 @@ import { superviseRun } from './supervise.ts';
 
 /** Milliseconds. A lock of a scheduler on a lost node counts as held for 20 s. */
 const LOCK_DEADLINE = 60_000;
-/** srun waits for resources, and a node may take its time to load the program from shared storage. */
-const LISTENING_DEADLINE = 300_000;
+const DEADLINES = {
+  // srun waits for resources, and a node may take its time to load the program from shared storage.
+  listening: 300_000,
+  // Signals go by way of the controller.
+  terminate: 10_000,
+};
 
 const [runDirectory = ''] = process.argv.slice(2);
 const record = new JobRecord(runDirectory);
@@ -71,11 +75,11 @@ async function main(): Promise<number> {
   const host = createSlurmHost({ jobId, nodes, options: request.options, entry: ownEntry() });
   const launcher: Launcher = {
     name: 'slurm',
-    start: (each, signal) => superviseRun(each, signal, host, { listening: LISTENING_DEADLINE }),
+    start: (each, signal, tell) => superviseRun(each, signal, host, DEADLINES, tell),
   };
   const result = await executeRun(launcher, plan, {
     signal: stop.signal,
-    onTold: say,
+    onNotice: say,
     onStarted: ({ schedulerAddress, generation, processes }) => {
       say(`started ${processes.length} roles, scheduler at ${schedulerAddress}`);
       void record.writeReport({ jobId, restart, event: 'started', schedulerAddress, generation, processes });

@@ -4,15 +4,17 @@ import { formatGres, megabytes, parseGres, type SlurmOptions } from './slurm-opt
 export interface RunSize {
   readonly servers: number;
   readonly workers: number;
+  /** Schedulers beside the first. */
+  readonly standbys: number;
 }
 
 /**
  * The index of the node that a role runs on. Servers and workers go round the nodes so that their numbers differ by
- * one at most; the scheduler sits beside the supervisor on the first. The same for ever: a role that is started again
+ * one at most; the scheduler sits beside the supervisor on the first, and its standbys on the next. The same for ever: a role that is started again
  * finds its resources free there.
  */
 export function nodeOf(role: Role, rank: number, nodes: number): number {
-  if (role === 'scheduler') return 0;
+  if (role === 'scheduler') return rank % nodes;
   // Servers fill from the second node on and workers from the last backwards: the first has the scheduler already.
   return role === 'server' ? (rank + 1) % nodes : nodes - 1 - (rank % nodes);
 }
@@ -26,22 +28,19 @@ export interface NodeNeeds {
 
 export function nodeNeeds(size: RunSize, options: SlurmOptions): NodeNeeds {
   const { nodes, cpus, memory, gres } = options;
-  const workers = new Array<number>(nodes).fill(0);
-  const roles = new Array<number>(nodes).fill(0);
-  const place = (counts: number[], role: Role, rank: number): void => {
-    const node = nodeOf(role, rank, nodes);
-    counts[node] = (counts[node] ?? 0) + 1;
-  };
-  for (let rank = 0; rank < size.servers; rank++) place(roles, 'server', rank);
-  for (let rank = 0; rank < size.workers; rank++) {
-    place(roles, 'worker', rank);
-    place(workers, 'worker', rank);
-  }
-  const on = (node: number): number => (node === 0 ? 1 : 0);
+  const on = (node: number, role: Role, count: number): number =>
+    Array.from({ length: count }, (_, rank) => nodeOf(role, rank, nodes)).filter((each) => each === node).length;
+  const fullest = Array.from({ length: nodes }, (_, node) => {
+    const schedulers = on(node, 'scheduler', 1 + size.standbys);
+    const workers = on(node, 'worker', size.workers);
+    const others = workers + on(node, 'server', size.servers);
+    return { workers, cpus: schedulers + others * cpus, roles: schedulers + others };
+  });
+  const most = (key: 'workers' | 'cpus' | 'roles'): number => Math.max(...fullest.map((each) => each[key]));
   return {
-    cpus: Math.max(...roles.map((count, node) => count * cpus + on(node))),
-    megabytes: memory === null ? null : Math.max(...roles.map((count, node) => (count + on(node)) * megabytes(memory))),
-    gres: gres === null ? null : formatGres(parseGres(gres), Math.max(...workers)),
+    cpus: most('cpus'),
+    megabytes: memory === null ? null : most('roles') * megabytes(memory),
+    gres: gres === null ? null : formatGres(parseGres(gres), most('workers')),
   };
 }
 

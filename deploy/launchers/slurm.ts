@@ -111,6 +111,7 @@ async function follow(
       return newest.processes;
     },
     ended,
+    mayBeginAgain: true,
     stop: async () => void (await stopJob(plan.runDirectory)),
     kill: () => void cancelJob(jobId).catch(() => undefined),
   };
