@@ -119,19 +119,11 @@ export async function runInBackground(prepared: PreparedRun, output: Output): Pr
 }
 
 function howToFollow(runDirectory: string): string[] {
-  return [
-    `follow it with: whittle status ${runDirectory} --watch`,
-    `stop it with:   whittle stop ${runDirectory}`,
-  ];
+  return [`follow it with: whittle status ${runDirectory} --watch`, `stop it with:   whittle stop ${runDirectory}`];
 }
 
 /** Shows what would be started: the plan, and what a batch system or cluster would be given. */
-export async function showPlan(
-  prepared: PreparedRun,
-  output: Output,
-  data: object = {},
-  note = '',
-): Promise<void> {
+export async function showPlan(prepared: PreparedRun, output: Output, data: object = {}, note = ''): Promise<void> {
   const preview = await prepared.launcher.preview?.(prepared.launchPlan);
   output.result({ ...prepared.plan, ...data, ...(preview === undefined ? {} : { preview }) }, () =>
     [formatPlan(prepared.plan), note, preview ?? ''].filter((text) => text !== '').join('\n\n'),

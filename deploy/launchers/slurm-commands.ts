@@ -42,7 +42,8 @@ export async function submitJob(script: string): Promise<string> {
   }));
   // id, or id;cluster
   const id = stdout.trim().split(';')[0] ?? '';
-  if (!/^\d+$/.test(id)) throw new WhittleError('PROTOCOL', `sbatch answered ${JSON.stringify(stdout)}; no job id in it`);
+  if (!/^\d+$/.test(id))
+    throw new WhittleError('PROTOCOL', `sbatch answered ${JSON.stringify(stdout)}; no job id in it`);
   return id;
 }
 
@@ -73,8 +74,7 @@ export async function cancelJob(jobId: string, signal?: string): Promise<void> {
 /** Sends a signal to one step of a job: `SIGKILL` to all its processes, others to its task. A step that is over is none. */
 export async function signalStep(jobId: string, stepName: string, signal: string): Promise<void> {
   const steps = await slurm('squeue', ['--noheader', '--steps', `--jobs=${jobId}`, '--format=%i|%j']);
-  for (const id of stepsNamed(steps, stepName))
-    await slurm('scancel', [`--signal=${signal.replace(/^SIG/, '')}`, id]);
+  for (const id of stepsNamed(steps, stepName)) await slurm('scancel', [`--signal=${signal.replace(/^SIG/, '')}`, id]);
 }
 
 export function stepsNamed(steps: string, name: string): string[] {

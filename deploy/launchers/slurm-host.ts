@@ -12,13 +12,16 @@ import type { RoleHost } from './role-host.ts';
 export const SLURM_ERROR_CODE = 200;
 
 /** Set for the batch step, these would be taken for what a role's own step asks for, or contradict it. */
-const JOB_WIDE = /^(SLURM|SRUN)_(MEM_PER_\w+|CPUS_PER_\w+|NTASKS\w*|NPROCS|TRES_PER_\w+|GPUS?\w*|GRES\w*|DISTRIBUTION)$/;
+const JOB_WIDE =
+  /^(SLURM|SRUN)_(MEM_PER_\w+|CPUS_PER_\w+|NTASKS\w*|NPROCS|TRES_PER_\w+|GPUS?\w*|GRES\w*|DISTRIBUTION)$/;
 
 export interface SlurmHostOptions {
   readonly jobId: string;
   /** The job's nodes, in Slurm's order. */
   readonly nodes: readonly SlurmNode[];
   readonly options: SlurmOptions;
+  /** Servers of the run: workers are placed after them. */
+  readonly servers: number;
   /** What follows `node` before the role command and its arguments. */
   readonly entry: readonly string[];
   readonly signal?: typeof signalStep;
@@ -29,7 +32,7 @@ export function createSlurmHost(host: SlurmHostOptions): RoleHost {
   let starts = 0;
   return {
     start: async ({ role, rank, args, outputFile }) => {
-      const node = host.nodes[nodeOf(role, rank, host.nodes.length)];
+      const node = host.nodes[nodeOf(role, rank, host.nodes.length, host.servers)];
       if (node === undefined) throw new Error(`the job has no node for ${role}[${rank}]`);
       // Differs at every start, so that a signal never hits a successor.
       const stepName = `${role}-${rank}.${++starts}`;

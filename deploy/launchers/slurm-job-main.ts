@@ -72,7 +72,7 @@ async function main(): Promise<number> {
 
   await untilUnlocked();
   const plan = await planOf(request.plan);
-  const host = createSlurmHost({ jobId, nodes, options: request.options, entry: ownEntry() });
+  const host = createSlurmHost({ jobId, nodes, options: request.options, servers: plan.servers, entry: ownEntry() });
   const launcher: Launcher = {
     name: 'slurm',
     start: (each, signal, tell) => superviseRun(each, signal, host, DEADLINES, tell),

@@ -50,7 +50,8 @@ export const slurmFlags = {
   time: {
     type: 'string',
     label: 'TIME',
-    description: "limit on the job's time, such as 2:00:00 or 1-12; 120 s before it the run checkpoints and goes back into the queue; default: the partition's",
+    description:
+      "limit on the job's time, such as 2:00:00 or 1-12; 120 s before it the run checkpoints and goes back into the queue; default: the partition's",
   },
   partition: { type: 'string', label: 'NAME', description: "default: the cluster's" },
   account: { type: 'string', label: 'NAME', description: "what the job is charged to; default: the user's" },

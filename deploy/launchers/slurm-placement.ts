@@ -9,14 +9,13 @@ export interface RunSize {
 }
 
 /**
- * The index of the node that a role runs on. Servers and workers go round the nodes so that their numbers differ by
- * one at most; the scheduler sits beside the supervisor on the first, and its standbys on the next. The same for ever: a role that is started again
- * finds its resources free there.
+ * The index of the node that a role runs on. Servers, and after them workers, go round the nodes from the second on,
+ * so that their numbers differ by one at most: the first has the scheduler and the supervisor already. The same for
+ * ever: a role that is started again finds its resources free there.
  */
-export function nodeOf(role: Role, rank: number, nodes: number): number {
+export function nodeOf(role: Role, rank: number, nodes: number, servers: number): number {
   if (role === 'scheduler') return rank % nodes;
-  // Servers fill from the second node on and workers from the last backwards: the first has the scheduler already.
-  return role === 'server' ? (rank + 1) % nodes : nodes - 1 - (rank % nodes);
+  return (1 + rank + (role === 'worker' ? servers : 0)) % nodes;
 }
 
 /** What one node must have for the roles that land on it: the most over all nodes. */
@@ -29,7 +28,8 @@ export interface NodeNeeds {
 export function nodeNeeds(size: RunSize, options: SlurmOptions): NodeNeeds {
   const { nodes, cpus, memory, gres } = options;
   const on = (node: number, role: Role, count: number): number =>
-    Array.from({ length: count }, (_, rank) => nodeOf(role, rank, nodes)).filter((each) => each === node).length;
+    Array.from({ length: count }, (_, rank) => nodeOf(role, rank, nodes, size.servers)).filter((each) => each === node)
+      .length;
   const fullest = Array.from({ length: nodes }, (_, node) => {
     const schedulers = on(node, 'scheduler', 1 + size.standbys);
     const workers = on(node, 'worker', size.workers);

@@ -18,7 +18,7 @@ export function jobScript({ runId, runDirectory, size, options, command }: JobSc
   const needs = nodeNeeds(size, options);
   const lines = [
     `--job-name=${runId}`,
-    `--output=${quotedPattern(join(runDirectory, 'logs', 'slurm-'))}%j.out`,
+    `--output=${pathPattern(join(runDirectory, 'logs', 'slurm-%j.out')).replace('slurm-%%j', 'slurm-%j')}`,
     // A requeued job goes on in the same file.
     '--open-mode=append',
     `--nodes=${options.nodes}`,
@@ -49,8 +49,8 @@ export function shellQuote(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
-/** A path in a `#SBATCH` line, where `%` begins a pattern and blanks end an argument. */
-function quotedPattern(path: string): string {
+/** A path in a `#SBATCH` line, where `%` begins a pattern and blanks end an argument unless they are quoted. */
+function pathPattern(path: string): string {
   const escaped = path.replaceAll('%', '%%');
-  return /[\s"'\\#]/.test(escaped) ? escaped.replace(/[\s"'\\#]/g, (each) => `\\${each}`) : escaped;
+  return /^[\w@%+=:,./-]+$/.test(escaped) ? escaped : `"${escaped.replace(/["\\]/g, (each) => `\\${each}`)}"`;
 }

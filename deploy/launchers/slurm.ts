@@ -125,7 +125,7 @@ async function ownReport(record: JobRecord, jobId: string): Promise<JobReport | 
 /** Resolves, never rejects, when Slurm is done with the job; hands on what its later starts report. */
 async function untilOver(watch: JobWatch, record: JobRecord, onReport: (report: JobReport) => void): Promise<RunEnd> {
   const never = new AbortController().signal;
-  for (let restart = 0; !isOver(await watch.look()); ) {
+  for (let restart = 0; !isOver(await watch.look());) {
     const report = await ownReport(record, watch.jobId).catch(() => null);
     if (report !== null && report.restart > restart) {
       restart = report.restart;

@@ -3,8 +3,9 @@
  * node names and ports of their own. All in one temporary folder; `stop` leaves nothing running and nothing behind.
  * Needs root and Debian's packages slurm-wlm and munge (or the like).
  */
-import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { execFile, spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { rmSync } from 'node:fs';
 import { chmod, chown, mkdir, mkdtemp, open, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -49,15 +50,29 @@ export async function startCluster(): Promise<SlurmCluster> {
     (await run(command, args, { env: { ...process.env, ...env }, timeout: 30_000 })).stdout;
   const start = async (name: string, command: string, ...args: string[]): Promise<void> => {
     const log = await open(join(folder, `${name}.out`), 'a');
-    daemons.push({ name, child: spawn(command, args, { env: { ...process.env, ...env }, stdio: ['ignore', log.fd, log.fd] }) });
+    daemons.push({
+      name,
+      child: spawn(command, args, { env: { ...process.env, ...env }, stdio: ['ignore', log.fd, log.fd] }),
+    });
     await log.close();
   };
 
+  // Ctrl-C: nobody waits for stop.
+  const onExit = (): void => {
+    spawnSync('scancel', ['--full', '--signal=KILL', '--user=root'], {
+      env: { ...process.env, ...env },
+      timeout: 5_000,
+    });
+    for (const { child } of daemons) child.kill('SIGKILL');
+    rmSync(folder, { recursive: true, force: true });
+  };
+  process.on('exit', onExit);
   const stop = async (): Promise<void> => {
     await endJobs(slurm).catch(() => undefined);
     // Clients of munged first.
     for (const { child } of daemons.toReversed()) await end(child);
     await rm(folder, { recursive: true, force: true });
+    process.off('exit', onExit);
   };
 
   try {
@@ -72,7 +87,12 @@ export async function startCluster(): Promise<SlurmCluster> {
     for (const node of NODES) await start(node, 'slurmd', '-D', '-N', node);
     await until('all nodes to be idle', daemons, folder, async () => {
       const states = await slurm('sinfo', '--noheader', '--Node', '--format=%T');
-      return states.trim().split('\n').filter((state) => state.trim() === 'idle').length === NODES.length;
+      return (
+        states
+          .trim()
+          .split('\n')
+          .filter((state) => state.trim() === 'idle').length === NODES.length
+      );
     });
     return { env, nodes: NODES, slurm, stop };
   } catch (error) {

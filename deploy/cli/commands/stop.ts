@@ -46,10 +46,10 @@ export const command = defineCommand({
       holder === null && job !== null
         ? `${describeJob(job)}: cancelled; run ${run.runId} did not run`
         : holder === null
-        ? `run ${run.runId} is not running: ${result.state}${status === null ? ', it never started' : ` at step ${result.step}`}`
-        : options.timeout === 0
-          ? `run ${run.runId} was asked to stop`
-          : `run ${run.runId} ended ${result.state} at step ${result.step}; continue it with: whittle resume ${run.path}`,
+          ? `run ${run.runId} is not running: ${result.state}${status === null ? ', it never started' : ` at step ${result.step}`}`
+          : options.timeout === 0
+            ? `run ${run.runId} was asked to stop`
+            : `run ${run.runId} ended ${result.state} at step ${result.step}; continue it with: whittle resume ${run.path}`,
     );
   },
 });
