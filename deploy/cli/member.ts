@@ -25,17 +25,17 @@ export const memberOptions = {
   },
   runDir: { type: 'string', label: 'DIR', description: 'run directory, on storage that all roles share' },
   rank: { type: 'integer', label: 'N', min: 0, description: 'rank to take; default: the scheduler gives one' },
-  host: { type: 'string', label: 'ADDRESS', default: '127.0.0.1', description: 'address to listen on' },
+  host: { type: 'string', label: 'ADDRESS', description: 'address to listen on; default: 127.0.0.1' },
   port: {
     type: 'integer',
     label: 'PORT',
-    default: 0,
     min: 0,
     max: 65535,
-    description: 'port to listen on; 0 takes a free one',
+    description: 'port to listen on; default: 0, which takes a free one',
   },
 } as const satisfies OptionDefinitions;
 
+/** With defaults and environment put in. */
 export interface ParsedMemberOptions {
   readonly scheduler: string | undefined;
   readonly runDir: string | undefined;

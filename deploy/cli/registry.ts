@@ -84,4 +84,10 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./commands/server.ts'),
   },
   { name: 'worker', group: role, summary: 'run a worker of a run', load: () => import('./commands/worker.ts') },
+  {
+    name: 'role',
+    group: role,
+    summary: 'run the role that the environment names (TF_CONFIG, DMLC_*, SLURM_*)',
+    load: () => import('./commands/role.ts'),
+  },
 ];

@@ -24,6 +24,12 @@ export interface RoleProcess {
   output(maxBytes?: number): Promise<string>;
 }
 
+/** A role whose process is a child of this one. */
+export interface ChildRole extends RoleProcess {
+  /** Writes to its stdin, which is its launcher's pipe. Does nothing after its end. */
+  send(text: string): void;
+}
+
 export interface RoleProcessOptions {
   readonly role: Role;
   readonly rank: number;
@@ -34,7 +40,7 @@ export interface RoleProcessOptions {
 }
 
 /** Starts a role in a process group of its own: a Ctrl-C in the terminal reaches the launcher only. */
-export async function startRole(options: RoleProcessOptions): Promise<RoleProcess> {
+export async function startRole(options: RoleProcessOptions): Promise<ChildRole> {
   mkdirSync(dirname(options.outputFile), { recursive: true });
   const file = openSync(options.outputFile, 'a');
   const offset = fstatSync(file).size;
@@ -83,6 +89,9 @@ export async function startRole(options: RoleProcessOptions): Promise<RoleProces
       } catch {
         child.kill(signal);
       }
+    },
+    send: (text) => {
+      if (ended === null) child.stdin?.write(text);
     },
     output: (maxBytes = 65_536) => readTail(options.outputFile, offset, maxBytes),
   };

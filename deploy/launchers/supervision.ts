@@ -142,7 +142,8 @@ export class Supervision {
   async #memberDied(post: Post, exit: RoleExit): Promise<boolean> {
     const { deadlines, tell } = this.#options;
     const { leave, loss } = deadlines;
-    this.#loss ??= { process: post.process, exit };
+    // One that was told to leave does not hide one that failed.
+    if (this.#loss === null || this.#loss.exit.code === 0) this.#loss = { process: post.process, exit };
     // The scheduler ends the run for a failure that it was told of, and a member may see the end of the run first.
     if (exit.code !== null && isReport(exit.code)) await within(exit.code === 0 ? leave : loss, this.#isOver);
     if (this.#over.signal.aborted || this.#killed) return false;

@@ -3,6 +3,7 @@ import { runScheduler } from '../../../server/scheduler/main.ts';
 import { endLingering, roleSignal } from '../../launchers/role-signal.ts';
 import { defineCommand } from '../command.ts';
 import { required } from '../member.ts';
+import { withEnvironment } from '../role-environment.ts';
 
 export const command = defineCommand({
   name: 'scheduler',
@@ -11,14 +12,13 @@ export const command = defineCommand({
     'Prints one JSON line {"event":"listening","address":...,"generation":...} when it accepts members.',
   options: {
     runDir: { type: 'string', label: 'DIR', description: 'run directory; holds the effective run.yaml' },
-    host: { type: 'string', label: 'ADDRESS', default: '127.0.0.1', description: 'address to listen on' },
+    host: { type: 'string', label: 'ADDRESS', description: 'address to listen on; default: 127.0.0.1' },
     port: {
       type: 'integer',
       label: 'PORT',
-      default: 0,
       min: 0,
       max: 65535,
-      description: 'port to listen on; 0 takes a free one',
+      description: 'port to listen on; default: 0, which takes a free one',
     },
     resume: {
       type: 'string',
@@ -33,8 +33,8 @@ export const command = defineCommand({
       type: 'integer',
       label: 'N',
       min: 0,
-      default: 0,
-      description: 'number among the schedulers of a run that has standbys; its log is logs/scheduler-N.log',
+      description:
+        'number among the schedulers of a run that has standbys, 0 if not given; its log is logs/scheduler-N.log',
     },
   },
   examples: [
@@ -43,7 +43,8 @@ export const command = defineCommand({
       effect: 'run the scheduler of a run whose servers and workers are started elsewhere',
     },
   ],
-  handler: async ({ options, signal }) => {
+  handler: async ({ options: given, signal }) => {
+    const options = withEnvironment(given, 'scheduler');
     const role = roleSignal({ signal, scheduler: null });
     try {
       return await runScheduler({
@@ -55,7 +56,7 @@ export const command = defineCommand({
           : options.resume === undefined
             ? { kind: 'launch' }
             : { kind: 'resume', folder: options.resume === 'newest' ? null : options.resume },
-        rank: options.rank,
+        rank: options.rank ?? 0,
         signal: role.signal,
       });
     } finally {

@@ -1,6 +1,7 @@
 import { runServer } from '../../../server/parameter-server/main.ts';
 import { defineCommand } from '../command.ts';
 import { memberOptions, runMember } from '../member.ts';
+import { withEnvironment } from '../role-environment.ts';
 
 export const command = defineCommand({
   name: 'server',
@@ -13,5 +14,5 @@ export const command = defineCommand({
       effect: 'join the run whose scheduler listens there',
     },
   ],
-  handler: async ({ options, signal }) => runMember(options, signal, runServer),
+  handler: async ({ options, signal }) => runMember(withEnvironment(options, 'server'), signal, runServer),
 });

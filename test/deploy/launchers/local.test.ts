@@ -8,6 +8,14 @@ import { findListening } from '../../../deploy/launchers/listening.ts';
 import { createLocalLauncher } from '../../../deploy/launchers/local.ts';
 import type { SuperviseDeadlines } from '../../../deploy/launchers/role-host.ts';
 import { WhittleError } from '../../../shared/errors.ts';
+import { launcherConformance } from './conformance.ts';
+
+launcherConformance({
+  name: 'local',
+  module: new URL('../../../deploy/launchers/local.ts', import.meta.url).href,
+  factory: 'createLocalLauncher',
+  optionsOf: (entry, deadlines) => ({ entry, deadlines }),
+});
 
 const fake = fileURLToPath(new URL('./fixtures/fake-role.mjs', import.meta.url));
 
