@@ -136,26 +136,33 @@ describe('runs on Slurm', function () {
     assert.match(await readFile(join(pathOf('cancelled'), 'slurm', 'job.sh'), 'utf8'), /--nodes=3\n/);
   });
 
-  for (const [how, strike] of [
-    ['requeued', (job: string) => cluster.slurm('scontrol', 'requeue', job)],
-    ['told by SIGUSR1 that its time is up', (job: string) => cluster.slurm('scancel', '--batch', '--signal=USR1', job)],
-  ] as const) {
-    it(`${how}, it goes on by itself`, async () => {
-      const runId = how.split(' ')[0] ?? how;
-      const { ended } = launch(runId);
-      await reach(runId, HALF);
-      await strike(await jobOf(runId));
-      await until(async () => (await jobState(await jobOf(runId))) === 'PENDING');
-      const waiting = await onSlurm('status', runId).ended;
-      assert.equal((JSON.parse(waiting.stdout) as { state: string }).state, 'PENDING');
-      const resumed = await onSlurm('resume', runId).ended;
-      assert.match(resumed.stderr, /\[RUN_LOCKED\] .*has a job in Slurm.*PENDING/);
-      const end = await ended;
-      const result = resultOf(end);
-      assert.match(end.stderr, /generation 2: back to step/);
-      assert.ok((result.resumedFrom ?? 0) >= HALF, `resumed from ${result.resumedFrom}`);
-      assert.deepEqual(digests(result), undisturbed);
-    });
+  it('requeued, it goes on by itself, and nobody else starts it meanwhile', async () => {
+    const { ended } = launch('requeued');
+    await reach('requeued', HALF);
+    const job = await jobOf('requeued');
+    // Held, so that it waits for as long as this test looks at it.
+    await cluster.slurm('scontrol', 'requeuehold', job);
+    await until(async () => (await jobState(job)) === 'PENDING');
+    const waiting = await onSlurm('status', 'requeued').ended;
+    assert.equal((JSON.parse(waiting.stdout) as { state: string }).state, 'PENDING');
+    const resumed = await onSlurm('resume', 'requeued').ended;
+    assert.match(resumed.stderr, /\[RUN_LOCKED\] .*has a job in Slurm, and job \d+ is PENDING/);
+    await cluster.slurm('scontrol', 'release', job);
+    wentOn(await ended);
+  });
+
+  it('told by SIGUSR1 that its time is up, it goes back into the queue and on', async () => {
+    const { ended } = launch('late');
+    await reach('late', HALF);
+    await cluster.slurm('scancel', '--batch', '--signal=USR1', await jobOf('late'));
+    wentOn(await ended);
+  });
+
+  function wentOn(end: Ended): void {
+    const result = resultOf(end);
+    assert.match(end.stderr, /generation 2: back to step/);
+    assert.ok((result.resumedFrom ?? 0) >= HALF, `resumed from ${result.resumedFrom}`);
+    assert.deepEqual(digests(result), undisturbed);
   }
 
   it('a role whose step is killed is started again on its node', async () => {
