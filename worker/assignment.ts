@@ -17,6 +17,10 @@ export class SliceAssignment {
     return this.#slices.length === 0 && this.#backups.length === 0;
   }
 
+  get slices(): readonly number[] {
+    return this.#slices;
+  }
+
   /** It was told to leave: the slice under way is its last. */
   get leaving(): boolean {
     return this.#leaving;

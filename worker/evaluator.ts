@@ -33,6 +33,16 @@ export class Evaluator {
     this.#asked.clear();
   }
 
+  /** Clocks asked for whose weights are not kept. */
+  get wanted(): readonly number[] {
+    return [...this.#asked.keys()];
+  }
+
+  /** Nobody has the weights of this clock any more. */
+  unavailable(clock: number): void {
+    this.#asked.delete(clock);
+  }
+
   over(clock: number): void {
     this.#kept.delete(clock);
     this.#asked.delete(clock);

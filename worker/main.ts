@@ -160,8 +160,10 @@ class WorkerRole {
     else if (directive.sendInitial) await this.#sendInitial(directive.sendInitial);
     else if (directive.begin) this.#begin(directive.begin);
     else if (directive.assignment) this.#assignment.set(directive.assignment);
-    else if (directive.evaluate) this.#evaluator?.evaluate(directive.evaluate.clock, directive.evaluate.chunks);
-    else if (directive.evaluationOver) this.#evaluator?.over(directive.evaluationOver.clock);
+    else if (directive.evaluate) {
+      this.#evaluator?.evaluate(directive.evaluate.clock, directive.evaluate.chunks);
+      this.#news.beat();
+    } else if (directive.evaluationOver) this.#evaluator?.over(directive.evaluationOver.clock);
   }
 
   /** Builds the model the first time, and says what it is every time it is asked. */
@@ -234,6 +236,8 @@ class WorkerRole {
           news: this.#news,
           onClock: (clock) => (this.#clock = clock),
           onEvaluable: (clock) => this.#evaluator?.kept(clock),
+          wantedEvaluations: () => this.#evaluator?.wanted ?? [],
+          onUnavailable: (clock) => this.#evaluator?.unavailable(clock),
           signal,
         });
       } catch (reason) {

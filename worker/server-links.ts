@@ -118,6 +118,42 @@ export class ServerLinks {
     }
   }
 
+  /** Asks all servers for their weights of `clock` or later, each its newest; for overlapping steps (ssp, asp). */
+  async pullAtLeast(clock: number, wait: () => Promise<void>): Promise<PulledWeights> {
+    await this.askForAtLeast(clock);
+    while (!this.answered) await wait();
+    return this.takeAnswers();
+  }
+
+  /** The question of `pullAtLeast` alone. */
+  async askForAtLeast(clock: number): Promise<void> {
+    for (const link of this.#links) link.received = null;
+    await Promise.all(this.#links.map((link) => link.stream.send(this.#header('PULL', { clock, newest: true }))));
+  }
+
+  /** Weights of exactly `clock`, which servers keep for a while where it is an evaluation step; null where they are gone. */
+  async pullExactly(clock: number, wait: () => Promise<void>): Promise<PulledWeights | null> {
+    for (const link of this.#links) link.received = null;
+    await Promise.all(this.#links.map((link) => link.stream.send(this.#header('PULL', { clock }))));
+    while (!this.answered) await wait();
+    const weights = this.takeAnswers();
+    if (weights.clock === clock && weights.newest === clock) return weights;
+    // What is not used must not hide a new mask from the next that is.
+    this.#maskChanged ||= weights.mask !== null;
+    return null;
+  }
+
+  /** Whether every server has answered the last question or push. */
+  get answered(): boolean {
+    return this.#links.every((link) => link.received !== null);
+  }
+
+  /** What the servers answered; their clocks may differ, `clock` is the lowest. */
+  takeAnswers(): PulledWeights & { readonly newest: number } {
+    const clocks = this.#links.map((link) => link.received?.clock ?? 0);
+    return { ...this.#takeAll(), clock: Math.min(...clocks), newest: Math.max(...clocks) };
+  }
+
   /** Sends one slice to every server. Resolves when the bytes are handed to the transport. */
   async push(push: SlicePush): Promise<void> {
     this.check();
@@ -166,9 +202,15 @@ export class ServerLinks {
 
   /** Takes the weights of `clock`, which `has`. */
   take(clock: number): PulledWeights {
+    if (!this.has(clock)) throw new WhittleError('INTERNAL', `no weights of ${this.late(clock)} at ${clock}`);
+    return { clock, ...this.#takeAll() };
+  }
+
+  /** Reads what the servers sent, each under its own mask, and forgets it. */
+  #takeAll(): Omit<PulledWeights, 'clock'> {
     const taken = this.#links.map((link, server) => {
       const { received, mask } = link;
-      if (received?.clock !== clock) throw new WhittleError('INTERNAL', `no weights of server[${server}] at ${clock}`);
+      if (!received) throw new WhittleError('INTERNAL', `no weights of server[${server}]`);
       if (this.#shown[server] !== received.maskEpoch && mask.bits) {
         this.#view.setMask(server, mask.bits);
         this.#maskChanged = true;
@@ -188,7 +230,7 @@ export class ServerLinks {
     });
     const mask = this.#maskChanged ? this.#view.mask() : null;
     this.#maskChanged = false;
-    return { clock, packed, state, mask };
+    return { packed, state, mask };
   }
 
   async close(): Promise<void> {
@@ -211,8 +253,9 @@ export class ServerLinks {
         return;
       case 'REFUSED':
         this.#fail(
+          // Both are mended by asking the servers anew where they are.
           new WhittleError(
-            header.reason === 'STALE_GENERATION' ? 'STALE_GENERATION' : 'PROTOCOL',
+            header.reason === 'STALE_GENERATION' || header.reason === 'NEED_MASK' ? 'STALE_GENERATION' : 'PROTOCOL',
             `server[${server}] refused slice ${header.slice} of step ${header.clock}: ${header.reason}`,
           ),
         );

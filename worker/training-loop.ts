@@ -3,6 +3,7 @@ import { WhittleError } from '../shared/errors.ts';
 import { interrupted, withDeadline } from '../shared/rpc/deadline.ts';
 import type { SliceAssignment } from './assignment.ts';
 import type { Pulse } from './pulse.ts';
+import { trainOverlapping } from './overlapping-loop.ts';
 import type { PulledWeights, ServerLinks } from './server-links.ts';
 import type { ComputeClient } from './training/compute-client.ts';
 
@@ -19,6 +20,10 @@ export interface TrainingLoopOptions {
   readonly onClock: (clock: number) => void;
   /** The compute thread holds the weights of an evaluation clock. */
   readonly onEvaluable: (clock: number) => void;
+  /** Clocks that the scheduler wants evaluated and whose weights this worker does not hold. */
+  readonly wantedEvaluations: () => readonly number[];
+  /** The servers do not hold the weights of a wanted clock any more. */
+  readonly onUnavailable: (clock: number) => void;
   readonly signal: AbortSignal;
 }
 
@@ -30,6 +35,7 @@ export interface TrainingLoopOptions {
 export async function train(options: TrainingLoopOptions): Promise<void> {
   const { config, links, assignment } = options;
   const { steps } = config.training;
+  if (config.consistency.mode !== 'bsp') return trainOverlapping(options);
   while (!assignment.leaving) {
     // A worker without slices has nothing to do until it is given some; it does not cost the servers an answer a step.
     if (assignment.isEmpty) {
@@ -64,19 +70,22 @@ async function step(step: number, options: TrainingLoopOptions): Promise<boolean
     const result = await compute.gradient(step, slice);
     refuseNonFinite(result.gradient, step, slice);
     // The answer is asked for with the last own slice; backups are pushed while it is on its way.
-    sent.push(links.push({ step, slice, ...result, last: !assignment.hasOwn(done) }));
+    const pushed = links.push({ step, slice, ...result, last: !assignment.hasOwn(done) });
+    // What fails here ended the links, which `check` tells.
+    pushed.catch(() => undefined);
+    sent.push(pushed);
   }
   await Promise.all(sent);
   return links.has(step);
 }
 
-async function idle(options: TrainingLoopOptions): Promise<void> {
+export async function idle(options: TrainingLoopOptions): Promise<void> {
   const change = options.news.next;
   throwIfOver(options);
   if (options.assignment.isEmpty && !options.assignment.leaving) await change;
 }
 
-async function news(options: TrainingLoopOptions, what: string): Promise<void> {
+export async function news(options: TrainingLoopOptions, what: string): Promise<void> {
   const change = options.news.next;
   throwIfOver(options);
   await until(change, options, what);
@@ -109,7 +118,7 @@ async function take(weights: PulledWeights, options: TrainingLoopOptions): Promi
 }
 
 /** Checked before the push, as the loss is by the engine, so that the servers keep the last finite weights. */
-function refuseNonFinite(gradient: Float32Array, step: number, slice: number): void {
+export function refuseNonFinite(gradient: Float32Array, step: number, slice: number): void {
   if (areFinite(gradient)) return;
   throw new WhittleError(
     'NOT_FINITE',

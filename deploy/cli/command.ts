@@ -64,10 +64,13 @@ export interface Context<
   readonly json: boolean;
   readonly output: Output;
   /**
-   * Aborted by the first SIGINT or SIGTERM; a second SIGINT ends the process with 130. The handlers are
-   * installed when this is first read: a command that never reads it dies on Ctrl-C like any program.
+   * Aborted by the first SIGINT or SIGTERM; a second SIGINT ends the process with 130, unless `killSignal` was read.
+   * The handlers are installed when this is first read: a command that never reads it dies on Ctrl-C like any
+   * program.
    */
   readonly signal: AbortSignal;
+  /** Aborted by the second SIGINT. Once this was read, only a third one ends the process. */
+  readonly killSignal: AbortSignal;
 }
 
 export interface CommandDefinition<A extends ArgumentDefinitions, O extends OptionDefinitions> {

@@ -6,7 +6,9 @@ import { CheckpointStore } from '../../shared/checkpoint/store.ts';
 import { verifyCheckpoint } from '../../shared/checkpoint/verify.ts';
 import { EmbeddedCoordinator } from '../../shared/coordination/embedded.ts';
 import { WhittleError } from '../../shared/errors.ts';
+import { commandLine } from '../../shared/invocation.ts';
 import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
+import { earlierCheckpoint, noCheckpoint } from '../launchers/checkpoint-steps.ts';
 
 /** The run that a user means, or the newest one. Errors: RUN_UNKNOWN. */
 export async function findRun(run: string | undefined, runsDirectory: string): Promise<RunDirectory> {
@@ -15,7 +17,7 @@ export async function findRun(run: string | undefined, runsDirectory: string): P
   if (newest !== undefined) return newest;
   throw new WhittleError(
     'RUN_UNKNOWN',
-    `${resolve(runsDirectory)} holds no runs; start one with \`whittle launch run.yaml\`, or name another folder with --runs-dir`,
+    `${resolve(runsDirectory)} holds no runs; start one with \`${commandLine('launch', 'run.yaml')}\`, or name another folder with --runs-dir`,
   );
 }
 
@@ -35,6 +37,7 @@ export async function findCheckpoint(
     readonly runsDirectory: string;
     readonly step: number | undefined;
     readonly warn: (message: string) => void;
+    readonly note: (message: string) => void;
   },
 ): Promise<FoundCheckpoint> {
   const folder = resolve(runOrCheckpoint);
@@ -51,9 +54,10 @@ export async function findCheckpoint(
     { pointer: latest?.folder ?? null, lineage, ...(step === undefined ? {} : { atOrBelow: step }) },
     options.warn,
   );
-  if (found !== null) return found;
-  const before = step === undefined ? '' : ` of step ${step} or before`;
-  throw new WhittleError('CHECKPOINT', `${store.folder} holds no usable checkpoint${before}`, {
-    data: { folder: store.folder },
-  });
+  if (found !== null) {
+    const note = await earlierCheckpoint(store, step, found.manifest.clock);
+    if (note !== null) options.note(note);
+    return found;
+  }
+  throw await noCheckpoint(store, step, `the run may not have begun: see \`${commandLine('logs', run.path)}\``);
 }

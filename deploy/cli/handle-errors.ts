@@ -1,5 +1,6 @@
 import type { CommanderError } from 'commander';
 import { WhittleError } from '../../shared/errors.ts';
+import { commandLine } from '../../shared/invocation.ts';
 import { paint, wantsColor, type Streams } from './output.ts';
 
 /** Shows an error as design section 11 wants it and returns the exit code: 2 usage, 130 interrupted, else 1. */
@@ -16,11 +17,15 @@ export function reportError(reason: unknown, streams: Streams, json: boolean): n
   return error.exitCode;
 }
 
-/** A mistake of the user's needs no stack. A role's own stack travels in `data.stack`; a defect shows ours. */
+/**
+ * A mistake of the user's needs no stack. A role's own stack travels in `data.stack`; a defect shows ours. That of
+ * whoever noticed a lost role says nothing of its end.
+ */
 function stackOf(error: WhittleError): string {
   if (error.isUserError || error.code === 'INTERRUPTED') return '';
   const remote = error.data['stack'];
   if (typeof remote === 'string' && remote !== '') return `${remote}\n`;
+  if (error.code === 'ROLE_LOST') return '';
   if (error.cause instanceof Error) return `${error.cause.stack ?? error.cause.message}\n`;
   return error.code === 'INTERNAL' ? `${error.stack ?? ''}\n` : '';
 }
@@ -32,6 +37,6 @@ export function usageError(error: CommanderError, command: string | undefined): 
     .replace(/^error: /, '')
     .replace(/\s*\n\s*/g, ' ')
     .replace(/\.$/, '');
-  const help = command === undefined ? 'whittle --help' : `whittle ${command} --help`;
+  const help = command === undefined ? commandLine('--help') : commandLine(command, '--help');
   return new WhittleError('USAGE', `${message}; see \`${help}\``, { data: { reason: error.code } });
 }

@@ -55,6 +55,11 @@ export async function runMember(
     throw new WhittleError('USAGE', `--scheduler is "${scheduler}"; give HOST:PORT, such as 127.0.0.1:7000`);
   const runDirectory = resolve(required(options.runDir, '--run-dir'));
   const role = roleSignal({ signal, scheduler: schedulerLocator(runDirectory, scheduler) });
+  // A defect is a death: the scheduler has not heard of it, and a supervisor may start the role again.
+  process.once('uncaughtException', (error) => {
+    process.stderr.write(`${error.stack ?? String(error)}\n`);
+    process.exit(70);
+  });
   try {
     return await run({
       scheduler,

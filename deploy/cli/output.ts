@@ -14,6 +14,8 @@ export interface Output {
   progress(text: string): void;
   /** `warning: text`, always on stderr. */
   warn(text: string): void;
+  /** `note: text`, always on stderr: worth knowing, nothing is wrong. */
+  note(text: string): void;
   /** The command's result: one line of JSON under `--json`, else what `human` returns. */
   result(value: unknown, human: () => string): void;
   /** Colors the text where colors are on, else returns it as it is. */
@@ -36,6 +38,7 @@ export function createOutput(streams: Streams, json: boolean): Output {
     line: (text = '') => void lineStream.write(`${text}\n`),
     progress: (text) => void streams.stderr.write(`${text}\n`),
     warn: (text) => void streams.stderr.write(`${paint(warnColor, 'yellow', 'warning:')} ${text}\n`),
+    note: (text) => void streams.stderr.write(`${paint(warnColor, 'cyan', 'note:')} ${text}\n`),
     result: (value, human) => void streams.stdout.write(json ? `${JSON.stringify(value)}\n` : withNewline(human())),
     style: (style, text) => paint(color, style, text),
   };

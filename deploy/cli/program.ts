@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Argument, Command as Parser, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { LEAVES_ON_INTERRUPT } from '../launchers/role-signal.ts';
+import { commandLine, programName } from '../../shared/invocation.ts';
 import { packageRoot } from '../../shared/package-root.ts';
 import { kebabCase, type Command, type Context, type OptionDefinition } from './command.ts';
 import { reportError, usageError } from './handle-errors.ts';
@@ -35,10 +36,10 @@ function buildProgram(entries: readonly CommandEntry[], streams: Streams): Parse
   const program = new Parser('whittle')
     .description('Distributed training that prunes while it trains.')
     .version(version(), '-V, --version', 'print the version')
-    .helpOption('-h, --help', 'show help; also `whittle <command> --help`')
+    .helpOption('-h, --help', 'show help; also `<command> --help`')
     .helpCommand('help [command]', 'show help')
     .configureHelp({ subcommandTerm: (command) => command.name() })
-    .addHelpText('after', '\nExample:\n  whittle launch run.yaml\n');
+    .addHelpText('after', `\nExample:\n  ${commandLine('launch', 'run.yaml')}\n`);
   program.configureOutput({
     writeOut: (text) => void streams.stdout.write(text),
     writeErr: (text) => void streams.stderr.write(text),
@@ -51,14 +52,18 @@ function buildProgram(entries: readonly CommandEntry[], streams: Streams): Parse
 }
 
 function addCommand(parser: Parser, command: Command, streams: Streams, done: (exitCode: number) => void): void {
-  parser.description(command.description).helpOption('-h, --help', 'show help');
+  parser
+    .description(command.description.replaceAll('`whittle ', `\`${programName()} `))
+    .helpOption('-h, --help', 'show help');
   const argumentKeys = Object.keys(command.arguments);
   for (const [key, { label = key, description, optional }] of Object.entries(command.arguments)) {
     parser.addArgument(new Argument(optional === true ? `[${label}]` : `<${label}>`, description));
   }
   for (const [key, definition] of Object.entries(command.options)) parser.addOption(toOption(key, definition));
   parser.option('--json', 'print the result as JSON on stdout');
-  const examples = command.examples.map(({ command: line, effect }) => `  whittle ${line}\n      ${effect}`).join('\n');
+  const examples = command.examples
+    .map(({ command: line, effect }) => `  ${programName()} ${line}\n      ${effect}`)
+    .join('\n');
   parser.addHelpText('after', `\nExamples:\n${examples}\n`);
   parser.action(async (...parsed: unknown[]) => {
     const values = parsed[argumentKeys.length] as Record<string, unknown>;
@@ -71,7 +76,10 @@ function addCommand(parser: Parser, command: Command, streams: Streams, done: (e
       json,
       output: createOutput(streams, json),
       get signal() {
-        return interruption();
+        return interruption().first.signal;
+      },
+      get killSignal() {
+        return killing();
       },
     };
     done((await command.handler(context as unknown as Context<never, never>)) ?? 0);
@@ -120,15 +128,25 @@ export function version(): string {
   return (JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string }).version;
 }
 
-let interrupted: AbortController | undefined;
-function interruption(): AbortSignal {
-  if (interrupted !== undefined) return interrupted.signal;
-  const controller = (interrupted = new AbortController());
+interface Interruption {
+  readonly first: AbortController;
+  /** Null: nobody handles a second SIGINT, it ends the process. */
+  second: AbortController | null;
+}
+let interrupted: Interruption | undefined;
+function interruption(): Interruption {
+  if (interrupted !== undefined) return interrupted;
+  const state: Interruption = (interrupted = { first: new AbortController(), second: null });
   const stop = (signal: NodeJS.Signals): void => {
-    if (signal === 'SIGINT' && controller.signal.aborted) process.exit(130);
-    controller.abort(signal);
+    if (signal !== 'SIGINT' || !state.first.signal.aborted) state.first.abort(signal);
+    else if (state.second === null || state.second.signal.aborted) process.exit(130);
+    else state.second.abort(signal);
   };
   process.on('SIGINT', stop);
   process.on('SIGTERM', process.env[LEAVES_ON_INTERRUPT] === '1' ? () => undefined : stop);
-  return controller.signal;
+  return state;
+}
+
+function killing(): AbortSignal {
+  return (interruption().second ??= new AbortController()).signal;
 }

@@ -58,8 +58,8 @@ export class Progress {
   }
 
   #draw(line: string): void {
-    // A line wider than the terminal would wrap, and \r returns to its last row only.
-    const columns = Math.max(20, this.#stream.columns ?? 80) - 1;
+    // A line wider than the terminal would wrap, and \r returns to its last row only. A width of 0 is not known.
+    const columns = Math.max(20, this.#stream.columns || 80) - 1;
     this.#stream.write(`\r\u001b[2K${line.length > columns ? `${line.slice(0, columns - 1)}…` : line}`);
     this.#drawn = true;
   }

@@ -1,27 +1,39 @@
+import { basename, join } from 'node:path';
 import type { RunPlan } from '../launchers/plan.ts';
 import { shortenUpdates } from '../launchers/plan.ts';
+import { parseCheckpointName } from '../../shared/checkpoint/manifest-file.ts';
+import { commandLine } from '../../shared/invocation.ts';
+import { plural } from '../../shared/plural.ts';
 import type { LayerResult, RunFailure, RunResult } from '../../shared/telemetry/run-status.ts';
 import { formatBytes, formatCount, formatDuration, formatPercent } from './quantities.ts';
 import { formatTable } from './table.ts';
 
 /** What a report shows besides the result. */
 export interface ReportContext {
-  /** Elements that the sparsity rules match, and how many of them the schedule removes by the last step. */
+  /** Elements that the sparsity rules match, and how many of them the schedule removes by the step of the result's layers. */
   readonly prunable: number;
   readonly scheduledRemoved: number | null;
-  /** Bytes of values a step moves, by the formula of the plan, and as measured over the last steps. */
+  /** Bytes of values a step moves before anything is pruned, by the formula of the plan. */
   readonly denseBytesPerStep: number;
-  readonly bytesPerStep: number | null;
-  readonly checkpoint: string | null;
+}
+
+/** The step that the layers of a result are of: its checkpoint's, which is earlier than a failure. */
+export function layersAt({ checkpoint, step }: RunResult): number {
+  return (checkpoint == null ? null : parseCheckpointName(basename(checkpoint))?.clock) ?? step;
 }
 
 /** The closing report of a run. */
 export function formatReport(result: RunResult, context: ReportContext | null): string {
   const lines = ['', `Run ${result.runId} ${ENDINGS[result.state]} at step ${result.step} of ${result.totalSteps}`, ''];
-  if (result.layers.length > 0) lines.push(formatLayers(result.layers), '');
   const rows: [string, string][] = [];
-  const removed = removedElements(result.layers);
-  if (context !== null && context.prunable > 0) {
+  const at = layersAt(result);
+  const early = at === result.step ? '' : ` at step ${at}`;
+  if (result.layers.length > 0) {
+    if (early !== '') lines.push(`The checkpoint of step ${at}:`, '');
+    lines.push(formatLayers(result.layers), '');
+  }
+  if (context !== null && context.prunable > 0 && result.layers.length > 0) {
+    const removed = removedElements(result.layers);
     const scheduled = context.scheduledRemoved;
     const compared =
       scheduled === null
@@ -29,27 +41,30 @@ export function formatReport(result: RunResult, context: ReportContext | null): 
         : scheduled === removed
           ? ', exactly as scheduled'
           : `, scheduled ${formatCount(scheduled)}`;
-    rows.push(['removed', `${formatCount(removed)} of ${formatCount(context.prunable)} prunable elements${compared}`]);
+    rows.push([
+      'removed',
+      `${formatCount(removed)} of ${formatCount(context.prunable)} prunable elements${early}${compared}`,
+    ]);
   }
-  rows.push(['sparsity', formatPercent(result.sparsity)]);
-  if (result.testAccuracy !== null) rows.push(['test accuracy', formatPercent(result.testAccuracy)]);
+  rows.push(['sparsity', `${formatPercent(result.sparsity)} at step ${result.step}`]);
+  const evaluated = `at step ${result.evaluatedAt ?? result.step}`;
+  if (result.testAccuracy !== null) rows.push(['test accuracy', `${formatPercent(result.testAccuracy)} ${evaluated}`]);
+  if (result.testLoss != null) rows.push(['test loss', `${result.testLoss.toFixed(4)} ${evaluated}`]);
   if (result.loss !== null) rows.push(['training loss', result.loss.toFixed(4)]);
+  if (result.resumedFrom !== null) rows.push(['resumed from', `step ${result.resumedFrom}`]);
+  const since = result.resumedFrom === null ? '' : ' since the resume';
   rows.push([
     'wall time',
-    `${formatDuration(result.wallSeconds)}, ${formatCount(result.examplesPerSecond)} examples/s, ${formatCount(result.stepsComputed)} steps computed`,
+    `${formatDuration(result.wallSeconds)}, ${formatCount(result.examplesPerSecond)} examples/s, ${plural(result.stepsComputed, 'step')} computed${since}`,
   ]);
-  if (result.resumedFrom !== null) rows.push(['resumed from', `step ${result.resumedFrom}`]);
-  rows.push(['slices', formatSlices(result.slicesByWorker)]);
-  const { pushed, pulled, masks, control } = result.bytes;
-  rows.push([
-    'bytes',
-    `${formatBytes(pushed)} pushed, ${formatBytes(pulled)} pulled, ${formatBytes(masks)} masks, ${formatBytes(control)} control`,
-  ]);
-  if (context !== null && context.bytesPerStep !== null && context.bytesPerStep > 0) {
-    rows.push([
-      'bytes a step',
-      `${formatBytes(context.bytesPerStep)} now, ${formatBytes(context.denseBytesPerStep)} dense${formatRatio(context.denseBytesPerStep / context.bytesPerStep)}`,
-    ]);
+  const slices = formatSlices(result.slicesByWorker);
+  if (slices !== '') rows.push(['slices', `${slices}${since}`]);
+  rows.push(['bytes', `${formatTraffic(result.bytes)}${since}`]);
+  const { bytesPerStep } = result;
+  if (bytesPerStep != null && bytesPerStep > 0) {
+    const dense = context?.denseBytesPerStep;
+    const compared = dense === undefined ? '' : `, ${formatBytes(dense)} dense${formatRatio(dense / bytesPerStep)}`;
+    rows.push(['bytes a step', `${formatBytes(bytesPerStep)} at step ${result.step}${compared}`]);
   }
   for (const [name, digest] of [
     ['weights', result.weightsDigest],
@@ -58,7 +73,7 @@ export function formatReport(result: RunResult, context: ReportContext | null): 
   ] as const) {
     if (digest !== null) rows.push([`${name} digest`, digest]);
   }
-  if (context?.checkpoint != null) rows.push(['checkpoint', context.checkpoint]);
+  if (result.checkpoint != null) rows.push(['checkpoint', result.checkpoint]);
   rows.push(['run directory', result.runDirectory]);
   lines.push(formatPairs(rows));
   return lines.join('\n');
@@ -76,9 +91,17 @@ const ENDINGS: Readonly<Record<RunResult['state'], string>> = {
 export function formatEnding(result: RunResult): string {
   if (result.state === 'SUCCEEDED') return '';
   const lines = result.failure === null ? [] : [formatFailure(result.failure)];
-  lines.push(`continue from its last checkpoint with: whittle resume ${result.runDirectory}`);
-  lines.push(`its logs: whittle logs ${result.runDirectory}`);
+  const { checkpoint, runDirectory } = result;
+  if (checkpoint != null) lines.push(`its last checkpoint is that of step ${layersAt(result)}: ${checkpoint}`);
+  const command = commandToContinue(runDirectory, checkpoint != null);
+  lines.push(`${checkpoint == null ? 'no checkpoint was written; start over with' : 'continue it with'}: ${command}`);
+  lines.push(`its logs: ${commandLine('logs', runDirectory)}`);
   return lines.join('\n');
+}
+
+/** The command by which a run goes on that did not finish, or begins anew. */
+export function commandToContinue(runDirectory: string, hasCheckpoint: boolean): string {
+  return hasCheckpoint ? commandLine('resume', runDirectory) : commandLine('launch', join(runDirectory, 'run.yaml'));
 }
 
 /** `worker[1] failed at step 12: [CODE] message`, then the stack of the role itself where there is one. */
@@ -135,7 +158,7 @@ export function formatPlan(plan: RunPlan): string {
   const epochs =
     plan.epochs === 0
       ? ''
-      : ` (${Number(plan.epochs.toFixed(2))} epochs of ${formatCount(plan.trainExamples)} examples)`;
+      : ` (${Number(plan.epochs.toFixed(2))} ${plan.epochs === 1 ? 'epoch' : 'epochs'} of ${formatCount(plan.trainExamples)} examples)`;
   const rows: [string, string][] = [
     ['run', plan.runId],
     [
@@ -148,25 +171,28 @@ export function formatPlan(plan: RunPlan): string {
     ],
     [
       'roles',
-      `1 scheduler, ${plan.servers} servers, ${min === max ? max : `${min} to ${max}`} workers; ${plan.launcher}, backend ${plan.backend}`,
+      `1 scheduler, ${plural(plan.servers, 'server')}, ${min === max ? plural(max, 'worker') : `${min} to ${max} workers`}; ${plan.launcher}, backend ${plan.backend}`,
     ],
     [
       'steps',
-      `${formatCount(plan.steps)}${epochs}; ${plan.evaluateEvery === 0 ? 'evaluation at the end' : `evaluation every ${plan.evaluateEvery} steps`}`,
+      `${formatCount(plan.steps)}${epochs}; ${plan.evaluateEvery === 0 ? 'evaluation at the end' : `evaluation every ${plural(plan.evaluateEvery, 'step')}`}`,
     ],
-    ['batch', `${plan.batchSize} examples in ${plan.sliceExamples.length} slices of ${sizes.join(' or ')}`],
+    [
+      'batch',
+      `${plural(plan.batchSize, 'example')} in ${plural(plan.sliceExamples.length, 'slice')} of ${sizes.join(' or ')}`,
+    ],
     [
       'bytes a step',
       `${formatBytes(plan.bytesPerStep.dense)} dense, ${formatBytes(plan.bytesPerStep.final)} at final sparsity${formatRatio(plan.bytesPerStep.dense / plan.bytesPerStep.final)}`,
     ],
     [
       'checkpoints',
-      `${plan.checkpoint.every === 0 ? 'at the end' : `every ${plan.checkpoint.every} steps`}, newest ${plan.checkpoint.keep} kept`,
+      `${plan.checkpoint.every === 0 ? 'at the end' : `every ${plural(plan.checkpoint.every, 'step')}`}, newest ${plan.checkpoint.keep} kept`,
     ],
     ['run directory', plan.runDirectory],
-    ['watch', `whittle status ${plan.runDirectory} --watch`],
-    ['stop', `Ctrl-C, or whittle stop ${plan.runDirectory}`],
-    ['resume', `whittle resume ${plan.runDirectory}`],
+    ['watch', commandLine('status', plan.runDirectory, '--watch')],
+    ['stop', `Ctrl-C, or ${commandLine('stop', plan.runDirectory)}`],
+    ['resume', commandLine('resume', plan.runDirectory)],
   ];
   const parameters = formatTable(
     [
@@ -214,14 +240,21 @@ function formatSparsity(plan: RunPlan): string {
   );
   return shown.length === plan.sparsity.length
     ? table
-    : `${table}\n${shown.length} of ${plan.sparsity.length} mask updates; all: whittle schedule`;
+    : `${table}\n${shown.length} of ${plan.sparsity.length} mask updates; all: ${commandLine('schedule', 'run.yaml')}`;
 }
 
 function formatSlices(slices: RunResult['slicesByWorker']): string {
-  const entries = Object.entries(slices);
-  return entries.length === 0
-    ? 'none'
-    : entries.map(([rank, count]) => `worker[${rank}] ${formatCount(count)}`).join(', ');
+  return Object.entries(slices)
+    .map(([rank, count]) => `worker[${rank}] ${formatCount(count)}`)
+    .join(', ');
+}
+
+/** What is not known is left out. */
+function formatTraffic({ pushed, pulled, masks, control }: RunResult['bytes']): string {
+  const parts = [`${formatBytes(pushed)} pushed`, `${formatBytes(pulled)} pulled`];
+  if (masks !== null) parts.push(`${formatBytes(masks)} masks`);
+  if (control !== null) parts.push(`${formatBytes(control)} control`);
+  return parts.join(', ');
 }
 
 function formatRatio(ratio: number): string {

@@ -4,12 +4,13 @@ import type { RunPlan } from '../launchers/plan.ts';
 import { allLauncherOptions, launcherOptionsOf, type LauncherOptions } from '../launchers/define.ts';
 import { DEFAULT_LAUNCHER, LAUNCHERS } from '../launchers/registry.ts';
 import { DEFAULT_MAX_RESTARTS, type PreparedRun } from '../launchers/run.ts';
-import { CheckpointStore } from '../../shared/checkpoint/store.ts';
-import type { RunResult, RunStatus } from '../../shared/telemetry/run-status.ts';
-import type { OptionDefinitions } from './command.ts';
+import { commandLine } from '../../shared/invocation.ts';
+import { plural } from '../../shared/plural.ts';
+import type { RunResult } from '../../shared/telemetry/run-status.ts';
+import type { Context, OptionDefinitions } from './command.ts';
 import type { Output } from './output.ts';
 import { Progress, type ProgressStream } from './progress.ts';
-import { formatEnding, formatPlan, formatReport, type ReportContext } from './report.ts';
+import { formatEnding, formatPlan, formatReport, layersAt, type ReportContext } from './report.ts';
 
 /** Options that every command on runs has. */
 export const runsOption = {
@@ -58,31 +59,35 @@ export function givenLauncherOptions(on: string, options: object): LauncherOptio
 }
 
 /** Starts a prepared run in the foreground, shows its progress and its report; resolves to the exit code. */
-export async function runInForeground(prepared: PreparedRun, output: Output, signal: AbortSignal): Promise<number> {
+export async function runInForeground(
+  prepared: PreparedRun,
+  context: Pick<Context, 'output' | 'signal' | 'killSignal'>,
+): Promise<number> {
+  const { output, signal, killSignal } = context;
   const progress = new Progress(progressStream(output));
-  let last: RunStatus | null = null;
   const onAbort = (): void =>
     progress.line('stopping: the run writes a checkpoint first; Ctrl-C again kills it at once');
+  const onKill = (): void => progress.line('killing all processes of the run');
   signal.addEventListener('abort', onAbort, { once: true });
+  killSignal.addEventListener('abort', onKill, { once: true });
   let result: RunResult;
   try {
     result = await executeRun(prepared.launcher, prepared.launchPlan, {
       signal,
+      killSignal,
       onStarted: (run) =>
-        progress.line(`started ${run.processes.length} processes, scheduler at ${run.schedulerAddress}`),
+        progress.line(
+          `started ${plural(run.processes.length, 'process', 'processes')}, scheduler at ${run.schedulerAddress}`,
+        ),
       onNotice: (line) => progress.line(line),
-      onStatus: (status) => {
-        last = status;
-        progress.update(status);
-      },
+      onStatus: (status) => progress.update(status),
     });
   } finally {
     signal.removeEventListener('abort', onAbort);
+    killSignal.removeEventListener('abort', onKill);
     progress.clear();
   }
-  const checkpoint = await newestCheckpoint(prepared.launchPlan.runDirectory);
-  const context = reportContext(prepared.plan, result, last, checkpoint);
-  const report = formatReport(result, context);
+  const report = formatReport(result, reportContext(prepared.plan, result));
   // Under --json the report is still for people to see; the JSON is the last line of stdout.
   if (output.json) output.line(report);
   output.result(result, () => report);
@@ -119,7 +124,10 @@ export async function runInBackground(prepared: PreparedRun, output: Output): Pr
 }
 
 function howToFollow(runDirectory: string): string[] {
-  return [`follow it with: whittle status ${runDirectory} --watch`, `stop it with:   whittle stop ${runDirectory}`];
+  return [
+    `follow it with: ${commandLine('status', runDirectory, '--watch')}`,
+    `stop it with:   ${commandLine('stop', runDirectory)}`,
+  ];
 }
 
 /** Shows what would be started: the plan, and what a batch system or cluster would be given. */
@@ -131,25 +139,13 @@ export async function showPlan(prepared: PreparedRun, output: Output, data: obje
 }
 
 /** What the report shows besides the result. */
-export function reportContext(
-  plan: RunPlan,
-  result: RunResult,
-  last: RunStatus | null,
-  checkpoint: string | null,
-): ReportContext {
-  const update = plan.sparsity.filter((each) => each.step <= result.step).at(-1);
+export function reportContext(plan: RunPlan, result: RunResult): ReportContext {
+  const update = plan.sparsity.findLast((each) => each.step <= layersAt(result));
   return {
     prunable: plan.prunable,
     scheduledRemoved: update === undefined ? 0 : plan.parameters - update.packed,
     denseBytesPerStep: plan.bytesPerStep.dense,
-    bytesPerStep: last === null || last.bytesPerStep === 0 ? null : last.bytesPerStep,
-    checkpoint,
   };
-}
-
-async function newestCheckpoint(runDirectory: string): Promise<string | null> {
-  const entries = await new CheckpointStore(runDirectory).list().catch(() => []);
-  return entries.filter(({ complete }) => complete).at(-1)?.path ?? null;
 }
 
 /** Progress goes to stderr: stdout holds plan and report, or JSON. A terminal is redrawn, elsewhere lines are added. */

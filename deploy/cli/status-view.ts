@@ -1,7 +1,7 @@
 import type { RunStatus } from '../../shared/telemetry/run-status.ts';
 import { hasEnded } from '../launchers/follow.ts';
 import { ageInSeconds, formatBytes, formatDuration, formatPercent } from './quantities.ts';
-import { formatFailure, formatPairs } from './report.ts';
+import { commandToContinue, formatFailure, formatPairs } from './report.ts';
 import { formatTable } from './table.ts';
 
 /** A status for people: where the run stands and who is in it. `now`: milliseconds. */
@@ -37,6 +37,10 @@ export function formatStatus(status: RunStatus, now: number): string {
   rows.push(['generation', String(status.generation)]);
   rows.push(['scheduler', `${status.scheduler.address}, pid ${status.scheduler.pid} on ${status.scheduler.host}`]);
   rows.push(['run directory', status.runDirectory]);
+  if (status.state === 'FAILED' || status.state === 'STOPPED') {
+    const hasCheckpoint = lastCheckpoint !== null;
+    rows.push([hasCheckpoint ? 'resume' : 'start over', commandToContinue(status.runDirectory, hasCheckpoint)]);
+  }
   const parts = [formatPairs(rows)];
   if (status.members.length > 0 && !hasEnded(status)) parts.push(formatMembers(status));
   if (status.failure !== null) parts.push(formatFailure(status.failure));

@@ -2,22 +2,18 @@ import { rm, stat } from 'node:fs/promises';
 import { schedulerLocator } from '../../shared/coordination/locate.ts';
 import { schedulerClient, unary } from '../../shared/rpc/client.ts';
 import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
-import type { RunFailure, RunResult, RunStatus, StepMetrics } from '../../shared/telemetry/run-status.ts';
+import type { RunResult, RunStatus, StepMetrics } from '../../shared/telemetry/run-status.ts';
+import { conclude } from './conclude.ts';
 import { followRun } from './follow.ts';
-import {
-  describeExit,
-  type LaunchedRun,
-  type Launcher,
-  type LaunchPlan,
-  type RunEnd,
-  type RoleLoss,
-} from './launcher.ts';
+import type { LaunchedRun, Launcher, LaunchPlan } from './launcher.ts';
 import { LineTail } from './line-tail.ts';
 
 /** What a caller of `launch` and `resume` may give and hear. Callbacks must return quickly; one that throws ends the run. */
 export interface RunHooks {
   /** Its abort asks the run to checkpoint and stop; the promise then resolves with state STOPPED. */
   readonly signal?: AbortSignal;
+  /** Its abort ends all processes at once; the promise then resolves with state STOPPED and what lies on disk. */
+  readonly killSignal?: AbortSignal;
   /** All processes are started. */
   readonly onStarted?: (run: LaunchedRun) => void;
   /** What the launcher did or waits for, in one line: `server[1] was killed by SIGKILL; started again (2 of 10)`. */
@@ -40,6 +36,7 @@ const STOP_DEADLINE = 120_000;
 export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: RunHooks = {}): Promise<RunResult> {
   const directory = new RunDirectory(plan.runDirectory);
   const signal = hooks.signal ?? new AbortController().signal;
+  const { killSignal } = hooks;
   // The result of an earlier part of the run must not be taken for that of this one.
   await rm(directory.resultFile, { force: true });
   let run: LaunchedRun;
@@ -82,6 +79,9 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
     },
   }).catch(endBroken);
   const stopping = stopOnAbort(run, locate, signal);
+  const kill = (): void => run.kill();
+  killSignal?.addEventListener('abort', kill, { once: true });
+  if (killSignal?.aborted === true) kill();
   try {
     hooks.onStarted?.(run);
   } catch (error) {
@@ -91,12 +91,13 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
   const end = await run.ended;
   over.abort();
   stopping.dispose();
+  killSignal?.removeEventListener('abort', kill);
   await following;
   await steps.poll().catch(endBroken);
   // Assigned in callbacks, which the compiler does not follow.
   const failed = broken as { readonly error: unknown } | null;
   if (failed !== null) throw failed.error;
-  return conclude(directory, plan, end, { interrupted: signal.aborted, last });
+  return conclude(directory, plan, end, { interrupted: signal.aborted || killSignal?.aborted === true, last });
 }
 
 /** First abort: the scheduler is asked to stop. Where it cannot be, or does not in time, everything is killed. */
@@ -132,105 +133,6 @@ export async function askToStop(address: string, reason: string): Promise<void> 
   } finally {
     client.close();
   }
-}
-
-/** The result that the scheduler wrote, or one made of what is known where it could not. */
-async function conclude(
-  directory: RunDirectory,
-  plan: LaunchPlan,
-  end: RunEnd,
-  seen: { readonly interrupted: boolean; readonly last: RunStatus | null },
-): Promise<RunResult> {
-  const { interrupted, last } = seen;
-  const written = await directory.readResult();
-  const loss = end.loss;
-  if (written !== null) {
-    const { failure } = written;
-    const isThatLoss = failure?.code === 'ROLE_LOST' && loss?.role === failure.role && loss.rank === failure.rank;
-    if (!isThatLoss || failure === null || loss === null) return written;
-    // The scheduler only saw a connection end; the launcher saw why.
-    const told = failureOf(loss, failure.step);
-    const result = {
-      ...written,
-      failure: { ...failure, message: `${told.message} (${failure.message})`, stack: told.stack },
-    };
-    await directory.writeResult(result);
-    return result;
-  }
-  const status = last ?? (await directory.readStatus().catch(() => null));
-  const step = status?.step ?? 0;
-  // The scheduler's own word comes first: it may have had no space to write it down.
-  const failure =
-    status?.failure ??
-    (loss === null
-      ? {
-          role: 'scheduler' as const,
-          rank: 0,
-          code: 'INTERNAL',
-          message: `the scheduler ${describeExit(end.schedulerExit)} and wrote no result`,
-          stack: '',
-          step,
-        }
-      : failureOf(loss, step));
-  const result = unfinished(plan, status, interrupted ? 'STOPPED' : 'FAILED', interrupted ? null : failure);
-  try {
-    await directory.writeResult(result);
-    if (status !== null) {
-      await directory.writeStatus({
-        ...status,
-        state: result.state,
-        activity: failure.message,
-        secondsLeft: null,
-        failure: result.failure,
-      });
-    }
-  } catch (error) {
-    // A full disk must not hide why the run failed.
-    if (result.failure === null) throw error;
-  }
-  return result;
-}
-
-function failureOf({ role, rank, exit, output }: RoleLoss, step: number): RunFailure {
-  return {
-    role,
-    rank,
-    code: 'ROLE_LOST',
-    message: `${role}[${rank}] ${describeExit(exit)}`,
-    stack: output.join('\n'),
-    step,
-  };
-}
-
-function unfinished(
-  plan: LaunchPlan,
-  status: RunStatus | null,
-  state: RunResult['state'],
-  failure: RunFailure | null,
-): RunResult {
-  return {
-    runId: plan.runId,
-    runDirectory: plan.runDirectory,
-    state,
-    step: status?.step ?? 0,
-    totalSteps: status?.totalSteps ?? 0,
-    resumedFrom: null,
-    stepsComputed: 0,
-    slicesByWorker: {},
-    recoveries: status?.totals.recoveries ?? [],
-    loss: status?.loss ?? null,
-    testAccuracy: status?.testAccuracy ?? null,
-    sparsity: status?.sparsity ?? 0,
-    maskEpoch: status?.maskEpoch ?? 0,
-    maskDigest: null,
-    weightsDigest: null,
-    stateDigest: null,
-    wallSeconds: status === null ? 0 : Math.max(0, (Date.now() - Date.parse(status.startedAt)) / 1000),
-    examplesPerSecond: status?.examplesPerSecond ?? 0,
-    bytes: { pushed: 0, pulled: 0, masks: 0, control: 0 },
-    layers: [],
-    failure,
-  };
 }
 
 /** Hands on the lines of metrics.jsonl as they are written. */

@@ -10,9 +10,12 @@ import type { RunConfig } from '../../shared/config/types.ts';
 import { EmbeddedCoordinator } from '../../shared/coordination/embedded.ts';
 import { acquireRunLock } from '../../shared/coordination/lock.ts';
 import { WhittleError } from '../../shared/errors.ts';
+import { commandLine } from '../../shared/invocation.ts';
+import { plural } from '../../shared/plural.ts';
 import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunResult } from '../../shared/telemetry/run-status.ts';
 import { describeJob } from '../../worker/training/describe.ts';
+import { noCheckpoint } from './checkpoint-steps.ts';
 import { executeRun, type RunHooks } from './execute.ts';
 import type { LauncherOptions } from './define.ts';
 import type { Launcher } from './launcher.ts';
@@ -84,7 +87,8 @@ export async function prepareResume(options: ResumeOptions): Promise<PreparedRes
         `training.steps ${config.training.steps} lies before checkpoint ${basename(from.folder)}; ask for more steps, or continue from an earlier checkpoint with --step ${config.training.steps}`,
       );
     }
-    warnings.push(...differences(from.manifest.config, config));
+    const told = differences(from.manifest.config, config);
+    warnings.push(...told.warnings);
     const { runId, path } = directory;
     const plan = planRun({
       config,
@@ -92,7 +96,7 @@ export async function prepareResume(options: ResumeOptions): Promise<PreparedRes
       runId,
       runDirectory: path,
       launcher: launcher.name,
-      notes: job.warnings,
+      notes: [...told.notes, ...job.warnings],
     });
     const launchPlan = launchPlanOf(config, runId, path, { folder: from.folder }, options);
     return {
@@ -132,14 +136,7 @@ async function findCheckpoint(
   } finally {
     await coordinator.close();
   }
-  const wanted = step === undefined ? 'no usable checkpoint' : `no usable checkpoint of step ${step} or before`;
-  throw new WhittleError(
-    'CHECKPOINT',
-    `${store.folder} holds ${wanted}; start over with \`whittle launch ${directory.runFile}\``,
-    {
-      data: { folder: store.folder, step: step ?? null },
-    },
-  );
+  throw await noCheckpoint(store, step, `start over with \`${commandLine('launch', directory.runFile)}\``);
 }
 
 /** Writes the run file as overridden; to be called right before the run goes on. */
@@ -163,16 +160,20 @@ export async function resume(
   return executeRun(ready.prepared.launcher, ready.prepared.launchPlan, hooks);
 }
 
-/** What a user should know of changes since the checkpoint, one sentence each. */
-export function differences(before: RunConfig, now: RunConfig): string[] {
-  const told: string[] = [];
+/** What a user should know of changes since the checkpoint, one sentence each; notes are of what changes no result. */
+export function differences(
+  before: RunConfig,
+  now: RunConfig,
+): { readonly notes: readonly string[]; readonly warnings: readonly string[] } {
+  const notes: string[] = [];
   const { cluster: was } = before;
   const { cluster: is } = now;
   if (was.servers !== is.servers)
-    told.push(`${is.servers} servers instead of ${was.servers}; the digests do not depend on it`);
+    notes.push(`${plural(is.servers, 'server')} instead of ${was.servers}; the digests do not depend on it`);
   if (was.workers.max !== is.workers.max) {
-    told.push(
-      `${is.workers.max} workers instead of ${was.workers.max}, and still ${is.slices} slices; the digests do not depend on it`,
+    const slices = was.slices === is.slices ? `, and still ${plural(is.slices, 'slice')}` : '';
+    notes.push(
+      `${plural(is.workers.max, 'worker')} instead of ${was.workers.max}${slices}; the digests do not depend on it`,
     );
   }
   const changed = [
@@ -184,9 +185,7 @@ export function differences(before: RunConfig, now: RunConfig): string[] {
       .filter((key) => !isDeepStrictEqual(before.training[key], now.training[key]))
       .map((key) => `training.${key}`),
   ];
-  if (changed.length > 0)
-    told.push(
-      `changed since the checkpoint: ${changed.join(', ')}; the digests will differ from those of a run that was never stopped`,
-    );
-  return told;
+  if (changed.length === 0) return { notes, warnings: [] };
+  const warning = `changed since the checkpoint: ${changed.join(', ')}; the digests will differ from those of a run that was never stopped`;
+  return { notes, warnings: [warning] };
 }

@@ -11,23 +11,24 @@ const GIVE_UP_AFTER = 60_000;
 
 /**
  * Tells the scheduler, wherever it is by then, how a role's process ended. Resolves when it has heard, when `signal`
- * is aborted, or when there is no use in trying further; never rejects.
+ * is aborted, or when there is no use in trying further; never rejects. Answers whether the run goes on; null: not known.
  */
 export async function reportExit(
   locate: () => Promise<string>,
   request: RoleExitedRequest,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<boolean | null> {
   for (const end = Date.now() + GIVE_UP_AFTER; !signal.aborted && Date.now() < end;) {
     const client = schedulerClient(await locate());
     try {
-      await unary(client, 'roleExited', request, { deadlineMilliseconds: CALL_DEADLINE, signal });
-      return;
+      const reply = await unary(client, 'roleExited', request, { deadlineMilliseconds: CALL_DEADLINE, signal });
+      return reply.goesOn;
     } catch (reason) {
-      if (!WhittleError.from(reason).retryable) return;
+      if (!WhittleError.from(reason).retryable) return null;
     } finally {
       client.close();
     }
     await sleep(RETRY_EVERY, undefined, { signal }).catch(() => undefined);
   }
+  return null;
 }

@@ -45,12 +45,13 @@ export interface PreparedRun {
   readonly runsDirectory: string;
 }
 
-/** Checks run file, model and data, and plans the run. Errors: RUN_FILE, MODEL, DATA, UNSUPPORTED, USAGE. */
+/** Checks run file, model and data, and plans the run. Errors: RUN_FILE, MODEL, DATA, UNSUPPORTED, RUN_EXISTS, USAGE. */
 export async function prepareLaunch(options: LaunchOptions): Promise<PreparedRun> {
   const { launcherOptions = {} } = options;
   const launcher = launcherOf(options.on, launcherOptions);
-  const { config, description, warnings } = await describeJob(loadRunFile(options.runFile, { set: options.set ?? [] }));
   const runsDirectory = resolvePath(options.runsDirectory ?? DEFAULT_RUNS);
+  if (options.runId !== undefined) await RunDirectory.requireFree(runsDirectory, options.runId);
+  const { config, description, warnings } = await describeJob(loadRunFile(options.runFile, { set: options.set ?? [] }));
   const runId = options.runId ?? newRunId(config.name);
   const runDirectory = resolvePath(runsDirectory, runId);
   return {

@@ -71,6 +71,12 @@ export async function cancelJob(jobId: string, signal?: string): Promise<void> {
   await slurm('scancel', signal === undefined ? [jobId] : ['--batch', `--signal=${signal}`, jobId]);
 }
 
+/** Ends a job at once: cancelled first, so that it is not started again, then killed without waiting for KillWait. */
+export async function killJob(jobId: string): Promise<void> {
+  await cancelJob(jobId);
+  await slurm('scancel', ['--full', '--signal=KILL', jobId]);
+}
+
 /** Sends a signal to one step of a job: `SIGKILL` to all its processes, others to its task. A step that is over is none. */
 export async function signalStep(jobId: string, stepName: string, signal: string): Promise<void> {
   const steps = await slurm('squeue', ['--noheader', '--steps', `--jobs=${jobId}`, '--format=%i|%j']);

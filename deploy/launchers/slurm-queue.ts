@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WhittleError } from '../../shared/errors.ts';
+import { commandLine } from '../../shared/invocation.ts';
 import { cancelJob, isOver, jobState, type JobState } from './slurm-commands.ts';
 import { JobRecord } from './slurm-record.ts';
 
@@ -54,7 +55,7 @@ export async function requireNoJob(runDirectory: string): Promise<void> {
   if (job === null) return;
   throw new WhittleError(
     'RUN_LOCKED',
-    `the run in ${runDirectory} has a job in Slurm, and ${describeJob(job)}; end it with \`whittle stop ${runDirectory}\``,
+    `the run in ${runDirectory} has a job in Slurm, and ${describeJob(job)}; end it with: ${commandLine('stop', runDirectory)}`,
     { data: { ...job } },
   );
 }

@@ -5,7 +5,7 @@ import { isCompiled } from '../../shared/package-root.ts';
 import { defineLauncher } from './define.ts';
 import type { LaunchedRun, Launcher, LaunchPlan, RunEnd } from './launcher.ts';
 import { lastLines, readTail } from './role-process.ts';
-import { cancelJob, isOver, submitJob } from './slurm-commands.ts';
+import { cancelJob, isOver, killJob, submitJob } from './slurm-commands.ts';
 import { jobScript } from './slurm-script.ts';
 import { JobWatch } from './slurm-job-watch.ts';
 import { givenSlurmOptions, slurmFlags, slurmOptions, type SlurmOptions } from './slurm-options.ts';
@@ -113,7 +113,7 @@ async function follow(
     ended,
     mayBeginAgain: true,
     stop: async () => void (await stopJob(plan.runDirectory)),
-    kill: () => void cancelJob(jobId).catch(() => undefined),
+    kill: () => void killJob(jobId).catch(() => undefined),
   };
 }
 

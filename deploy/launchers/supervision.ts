@@ -56,6 +56,8 @@ export class Supervision {
   /** False where the supervisor had to end the scheduler. */
   #schedulerEnded = true;
   #killed = false;
+  /** From here on it is the supervisor that ends processes. */
+  #isEnding = false;
   #restarts = 0;
   /** The first death that nothing made good. */
   #loss: { readonly process: RoleProcess; readonly exit: RoleExit } | null = null;
@@ -91,6 +93,7 @@ export class Supervision {
     const all = Promise.all(this.processes().map((each) => each.exit));
     if (this.#schedulerEnded && this.#schedulerExit.code === 0) await within(deadlines.leaving, all);
     else if (this.#schedulerExit.code === 1) await within(deadlines.terminate, all);
+    this.#isEnding = true;
     await endAll(this.processes(), deadlines.terminate);
 
     const lost = this.#loss;
@@ -120,7 +123,7 @@ export class Supervision {
   async #keep(post: Post): Promise<void> {
     for (;;) {
       const exit = await post.process.exit;
-      if (this.#over.signal.aborted) return;
+      if (this.#over.signal.aborted) return this.#sawLate(post, exit);
       const died = post.role === 'scheduler' ? this.#schedulerDied(post, exit) : await this.#memberDied(post, exit);
       if (!died) return;
       const filling = this.#fill(post, exit);
@@ -128,6 +131,12 @@ export class Supervision {
       const filled = await filling.finally(() => this.#pending.delete(filling));
       if (!filled) return;
     }
+  }
+
+  /** Who is seen to end first may only follow another: a scheduler a member that a signal ended. */
+  #sawLate(post: Post, exit: RoleExit): void {
+    if (this.#isEnding || this.#killed || exit.signal === null || this.#schedulerExit.signal !== null) return;
+    if (this.#loss === null || this.#loss.exit.signal === null) this.#loss = { process: post.process, exit };
   }
 
   /** Ends the run where the scheduler did so. */
@@ -171,7 +180,7 @@ export class Supervision {
         return false;
       }
       const count = ++this.#restarts;
-      this.#report(post, how, true);
+      void this.#report(post, how, true);
       await this.#sleep(Math.min(LONGEST_BACKOFF, deadlines.backoff * 2 ** post.restarts++));
       if (this.#isAbandoned(post, exit)) return false;
       try {
@@ -225,14 +234,23 @@ export class Supervision {
       if (!this.#posts.some((each) => each.role === 'scheduler' && !each.vacant)) this.#finish(post.process, exit);
       return;
     }
-    this.#report(post, `${how}${used}`, false);
-    if (this.#canSpare(post)) {
+    const reported = this.#report(post, `${how}${used}`, false);
+    // The scheduler also knows of workers that others started.
+    if (this.#canSpare(post) || (await this.#heard(reported))) {
       this.#madeGood(post.process);
       tell(`${nameOf(post)} ${how}${used}; ${this.#others(post)} workers go on`);
       return;
     }
     if (used !== '') tell(`${nameOf(post)} ${how}${used}`);
     if (!(await within(deadlines.loss, this.#isOver))) await this.#endSchedulers();
+  }
+
+  /** Whether the scheduler answered that the run goes on, before the time it has to end it. */
+  async #heard(reported: Promise<boolean | null>): Promise<boolean> {
+    let goesOn: boolean | null = null;
+    const answered = reported.then((answer) => (goesOn = answer));
+    await within(this.#options.deadlines.loss, Promise.race([answered, this.#isOver]));
+    return goesOn === true;
   }
 
   async #endSchedulers(): Promise<void> {
@@ -254,7 +272,7 @@ export class Supervision {
     if (this.#loss?.process === process) this.#loss = null;
   }
 
-  #report(post: Post, message: string, replaced: boolean): void {
+  #report(post: Post, message: string, replaced: boolean): Promise<boolean | null> {
     const report = reportExit(
       () => this.#address(),
       { role: post.role, rank: post.rank, message: `${nameOf(post)} ${message}`, replaced },
@@ -262,6 +280,7 @@ export class Supervision {
     );
     this.#pending.add(report);
     void report.finally(() => this.#pending.delete(report));
+    return report;
   }
 
   async #address(): Promise<string> {

@@ -36,9 +36,9 @@ export class Exchange {
     if (answer) this.offer(answer, masks);
   }
 
-  /** Answers with the newest weights there are, or with the first. */
-  wantNewest(retained: readonly Answer[], masks: readonly MaskVersion[]): void {
-    this.#waitsFor = 0;
+  /** Answers with the newest weights there are as soon as they are of `clock` or later. */
+  wantNewest(clock: number, retained: readonly Answer[], masks: readonly MaskVersion[]): void {
+    this.#waitsFor = clock;
     const newest = retained.at(-1);
     if (newest) this.offer(newest, masks);
   }

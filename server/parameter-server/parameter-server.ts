@@ -64,8 +64,10 @@ export class ParameterServerRole {
   #rank = 0;
   /** Encoded weights of clock t-1 and t: a worker that lags, or a slice lost between servers, needs the older. */
   #answers: Answer[] = [];
+  /** ssp, asp: weights of exactly the newest evaluation steps, which later slices change at once. */
+  #exact: Answer[] = [];
   #masks: MaskVersion[] = [];
-  #stepOf: AppliedStep | null = null;
+  #applied: AppliedStep[] = [];
   #counted = { pushed: 0, pulled: 0, masks: 0 };
   /** Bytes of streams that have ended. */
   readonly #ended = { pushed: 0, pulled: 0, masks: 0 };
@@ -218,7 +220,8 @@ export class ParameterServerRole {
     this.#written = [];
     this.#answers = [];
     this.#masks = [];
-    this.#stepOf = null;
+    this.#applied = [];
+    this.#exact = [];
     this.#reporter.reset();
     for (const peer of this.#peers) peer.close();
     this.#peers = [];
@@ -266,7 +269,8 @@ export class ParameterServerRole {
         if (mask) this.#masks = [...this.#masks.slice(-1), { epoch: maskEpoch, bits: mask }];
         const isFirst = this.#answers.length === 0;
         const answer: Answer = { clock, maskEpoch, body: weights, stateBytes: this.#stateBytes };
-        this.#answers = [...this.#answers.slice(-1), answer];
+        if (this.#overlaps && this.clock !== clock) this.#exact = [...this.#exact.slice(-1), answer];
+        this.#answers = this.#overlaps ? [answer] : [...this.#answers.slice(-1), answer];
         for (const exchange of this.#exchanges) exchange.offer(answer, this.#masks);
         this.#reportStep(clock);
         if (!isFirst) return;
@@ -279,7 +283,7 @@ export class ParameterServerRole {
       report({ hold: { generation, step } });
     });
     on<{ step: number; nodes: readonly DyadicNode[] }>('norm', ({ step, nodes }) => this.#shareNorm(step, nodes));
-    on<AppliedStep>('stepDone', (step) => (this.#stepOf = step));
+    on<AppliedStep>('stepDone', (step) => this.#applied.push(step));
     on<{ clock: number; maskEpoch: number; shard: ShardEntry }>(
       'shardWritten',
       ({ generation, clock, maskEpoch, shard }) => {
@@ -309,8 +313,8 @@ export class ParameterServerRole {
       case 'PUSH':
         return this.#push(exchange, header, body, release);
       case 'PULL':
-        if (header.newest) exchange.wantNewest(this.#answers, this.#masks);
-        else exchange.want(header.clock, this.#answers, this.#masks);
+        if (header.newest) exchange.wantNewest(header.clock, this.#answers, this.#masks);
+        else exchange.want(header.clock, [...this.#exact, ...this.#answers], this.#masks);
         return undefined;
       case 'INITIAL':
         return this.#options.thread.call('initialize', { body, stateBytes: header.stateBytes }, [body.buffer]);
@@ -329,7 +333,11 @@ export class ParameterServerRole {
     body: Uint8Array<ArrayBuffer>,
     release: () => void,
   ): Promise<void> {
-    if (header.last) exchange.want(header.clock, this.#answers, this.#masks);
+    if (header.last && this.#overlaps) {
+      const { mode, staleness } = this.#config?.consistency ?? { mode: 'bsp', staleness: 0 };
+      const clock = mode === 'ssp' ? Math.max(0, header.clock - staleness) : 0;
+      exchange.wantNewest(clock, this.#answers, this.#masks);
+    } else if (header.last) exchange.want(header.clock, this.#answers, this.#masks);
     if (header.clock <= this.clock) return;
     const message: PushMessage = {
       step: header.clock,
@@ -374,11 +382,20 @@ export class ParameterServerRole {
     });
   }
 
+  /** Steps overlap: weights change with every slice, and their clock says only what is complete. */
+  get #overlaps(): boolean {
+    return this.#config !== null && this.#config.consistency.mode !== 'bsp';
+  }
+
   /** One record a step, made when its answers are sent, so that their bytes belong to it. */
   #reportStep(clock: number): void {
-    const step = this.#stepOf;
-    if (!step || step.step !== clock) return;
-    this.#stepOf = null;
+    for (let step = this.#applied[0]; step && step.step <= clock; step = this.#applied[0]) {
+      this.#applied.shift();
+      this.#record(step);
+    }
+  }
+
+  #record(step: AppliedStep): void {
     const total = { ...this.#ended };
     for (const { stream } of this.#exchanges) {
       const bytes = bytesOf(stream);

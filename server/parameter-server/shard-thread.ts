@@ -101,6 +101,8 @@ serveThread(port, {
   push(message: PushMessage): Promise<boolean> {
     const { shard, options } = configured();
     const { weights, state } = split(message.body, message.stateBytes);
+    const stored = shard.storedSize(message.maskEpoch);
+    if (stored === null) return Promise.resolve(message.step <= shard.clock);
     const push: Push = {
       step: message.step,
       slice: message.slice,
@@ -108,7 +110,7 @@ serveThread(port, {
       maskEpoch: message.maskEpoch,
       loss: message.loss,
       examples: message.examples,
-      gradient: decode(options.config.wire.push, weights, shard.storedSize),
+      gradient: decode(options.config.wire.push, weights, stored),
       stateDelta: state,
     };
     return new Promise((resolve, reject) => {
@@ -137,7 +139,7 @@ serveThread(port, {
   /** Answers null, or the shard's clock where it is already past. */
   cutAt({ clock, stop }: { clock: number; stop: boolean }): number | null {
     const { shard } = configured();
-    return shard.cutAt(clock, stop) ? null : shard.clock;
+    return shard.cutAt(clock, stop) ? null : shard.newest;
   },
 });
 

@@ -10,6 +10,7 @@ import { planHasWork } from '../../shared/sparsity/rules.ts';
 import { LocalSelection, type HistogramQuery, type Selection } from '../../shared/sparsity/selection.ts';
 import { learningRateAt } from './optimizers/learning-rate.ts';
 import { createOptimizer, type Optimizer } from './optimizers/optimizer.ts';
+import { AsyncSteps } from './async-steps.ts';
 import { decaySegments, type DecaySegment } from './decay-segments.ts';
 
 /** One slice's gradient as it arrived: packed values, then (on the state's holder) non-trainable deltas. */
@@ -26,6 +27,9 @@ export interface Push {
   readonly stateDelta: Float32Array;
 }
 
+/** Masks kept for late pushes; older ones are answered NEED_MASK. */
+const KEPT_MASKS = 8;
+
 /** What happened, for the world outside: the shard itself sends nothing. */
 export interface ShardEvents {
   /** Clock reached: `weights` is the encoded answer, `mask` the shard's bitmap when its epoch is new. */
@@ -38,6 +42,8 @@ export interface ShardEvents {
   snapshot(clock: number, maskEpoch: number, snapshot: ShardSnapshot): void;
   /** A push is reduced (or was a repeat): its bytes no longer wait. */
   consumed(push: Push): void;
+  /** So many values of a late push were for elements that have died since; they had no effect (ssp, asp). */
+  dropped?(push: Push, values: number): void;
   stepDone(step: number, loss: number, sliceWorkers: readonly number[]): void;
 }
 
@@ -81,7 +87,16 @@ export class Shard {
   #state: Float32Array;
   #segments: DecaySegment[] = [];
   #publishedEpoch = -1;
+  /** Clock whose weights are published as they are now; -1: not yet. */
+  #publishedAt = -1;
+  /** ssp, asp: the cut that pushes wait for now. */
+  #lastCut = -1;
   #ranked: LocalSelection | null = null;
+
+  /** Where steps overlap: ssp and asp. Null in bsp. */
+  readonly #async: AsyncSteps | null;
+  /** The newest masks, for late pushes; bsp has none. */
+  #masks: { readonly epoch: number; readonly mask: Uint8Array; readonly stored: number }[] = [];
 
   #sum = new Float32Array(0);
   #stateSum: Float32Array;
@@ -104,6 +119,8 @@ export class Shard {
     this.start = options.start;
     this.end = options.end;
     this.#optimizer = createOptimizer(options.config.training.optimizer);
+    const { cluster, consistency } = options.config;
+    this.#async = consistency.mode === 'bsp' ? null : new AsyncSteps(cluster.slices);
     this.#mask = fullBitmap(this.end - this.start);
     this.#state = new Float32Array(this.#stateSize);
     this.#stateSum = new Float32Array(this.#stateSize);
@@ -118,9 +135,14 @@ export class Shard {
   get phase(): ShardPhase {
     return this.#phase;
   }
-  /** Elements kept: what a push must cover. */
-  get storedSize(): number {
-    return this.#weights.length;
+  /** Clock below which a cut cannot be had any more: with overlapping steps, the latest step of which anything is applied. */
+  get newest(): number {
+    return Math.max(this.#clock, this.#async?.newest ?? 0);
+  }
+  /** Elements kept under a mask epoch: what a push made under it must cover. Null: the epoch is not known here any more. */
+  storedSize(maskEpoch = this.#maskEpoch): number | null {
+    if (maskEpoch === this.#maskEpoch) return this.#weights.length;
+    return this.#masks.find(({ epoch }) => epoch === maskEpoch)?.stored ?? null;
   }
 
   /** Takes dense initial values: clock 0, nothing pruned. A mask update at step 0 holds before anything is published. */
@@ -156,6 +178,7 @@ export class Shard {
       return slot.slice();
     });
     if (this.#stateSize > 0 && snapshot.state) this.#state = snapshot.state.slice();
+    this.#async?.startAt(clock);
     this.#layoutChanged();
     this.#phase = 'collecting';
     this.#publish();
@@ -170,18 +193,27 @@ export class Shard {
       this.#events.consumed(push);
       return true;
     }
-    if (push.step !== this.#clock + 1 || this.#phase === 'loading') {
+    const overlaps = this.#async !== null && push.step <= this.#config.training.steps;
+    if ((push.step !== this.#clock + 1 && !overlaps) || this.#phase === 'loading') {
       throw new WhittleError('PROTOCOL', `push for step ${push.step} while the shard is at clock ${this.#clock}`);
     }
-    if (push.maskEpoch !== this.#maskEpoch) {
+    if (this.storedSize(push.maskEpoch) === null) {
       this.#events.consumed(push);
       return false;
     }
     if (push.slice >= this.#config.cluster.slices) {
       throw new WhittleError('PROTOCOL', `push of slice ${push.slice} of ${this.#config.cluster.slices}`);
     }
-    this.#expectLength('gradient', push.gradient.length, this.#weights.length);
+    this.#expectLength('gradient', push.gradient.length, this.storedSize(push.maskEpoch) ?? 0);
     this.#expectLength('state delta', push.stateDelta.length, this.#stateSize);
+    if (this.#async) {
+      if (this.#async.has(push.step, push.slice)) this.#events.consumed(push);
+      else {
+        this.#async.wait(push);
+        this.#applyWaiting();
+      }
+      return true;
+    }
     const repeated = push.slice < this.#nextSlice || this.#waiting.has(push.slice);
     if (repeated || this.#phase !== 'collecting') {
       this.#events.consumed(push);
@@ -220,6 +252,10 @@ export class Shard {
     }
     const removed = this.#selection().removed(selections);
     const next = nextMask(this.#mask, removed);
+    if (this.#async) {
+      const before = { epoch: this.#maskEpoch, mask: this.#mask, stored: this.#weights.length };
+      this.#masks = [...this.#masks, before].slice(-KEPT_MASKS);
+    }
     this.#weights = compact(this.#weights, this.#mask, next);
     this.#slots = this.#slots.map((slot) => compact(slot, this.#mask, next));
     this.#mask = next;
@@ -235,12 +271,13 @@ export class Shard {
    */
   cutAt(clock: number, stop: boolean): boolean {
     // With all slices of the next step reduced, the norms of the peers carry the shard past its clock.
-    if (clock < this.#clock || (clock === this.#clock && this.#phase === 'norm')) return false;
+    if (clock < this.newest || (clock === this.#clock && this.#phase === 'norm')) return false;
     if (this.#stopAt !== null && clock > this.#stopAt) this.#stopAt = null;
     if (stop) this.#stopAt = clock;
     if (clock > this.#clock || this.#phase !== 'collecting') this.#cuts.add(clock);
     else if (this.#snapshotAt !== clock) this.#snapshot();
     this.#collect();
+    this.#applyWaiting();
     return true;
   }
 
@@ -318,20 +355,79 @@ export class Shard {
     this.#apply(Math.fround(Math.min(1, limit / (norm + 1e-6))));
   }
 
+  /** ssp and asp: every slice is an application of its own, with its share of the learning rate; cuts hold later steps back. */
+  #applyWaiting(): void {
+    const steps = this.#async;
+    if (!steps) return;
+    while (this.#phase === 'collecting' && !this.#stopped()) {
+      const ready = steps.takeWaiting(this.#nextCut());
+      if (ready.length === 0) return;
+      for (const push of ready) this.#applySlice(push, steps);
+      for (let done = steps.takeComplete(this.#clock + 1); done; done = steps.takeComplete(this.#clock + 1)) {
+        this.#clock += 1;
+        this.#events.stepDone(this.#clock, done.loss, done.workers);
+        if (this.#clock === this.#lastCut) this.#settle(false);
+        if (this.#phase !== 'collecting') return;
+      }
+      if (this.#publishedAt !== this.#clock) this.#publish();
+    }
+  }
+
+  #applySlice(push: Push, steps: AsyncSteps): void {
+    const share = push.examples / this.#config.data.batchSize;
+    this.#update(this.#projected(push), push.step, share);
+    for (let i = 0; i < this.#stateSize; i += 1) this.#state[i] = this.#state[i]! + share * push.stateDelta[i]!;
+    steps.applied(push, share);
+    this.#publishedAt = -1;
+    this.#events.consumed(push);
+  }
+
+  /** A push made under an older mask, cut down to what is still alive. */
+  #projected(push: Push): Float32Array {
+    if (push.maskEpoch === this.#maskEpoch) return push.gradient;
+    const made = this.#masks.find(({ epoch }) => epoch === push.maskEpoch);
+    if (!made) throw new WhittleError('INTERNAL', `mask epoch ${push.maskEpoch} is gone`);
+    const alive = compact(push.gradient, made.mask, this.#mask);
+    this.#events.dropped?.(push, push.gradient.length - alive.length);
+    return alive;
+  }
+
+  /** The next step at which all shards must stand still together; slices of later ones wait. */
+  #nextCut(): number {
+    const { checkpoint, training, sparsity } = this.#config;
+    for (let step = this.#clock + 1; ; step += 1) {
+      const isCut =
+        step >= training.steps ||
+        step % checkpoint.every === 0 ||
+        (training.evaluateEvery > 0 && step % training.evaluateEvery === 0) ||
+        this.#cuts.has(step) ||
+        step === this.#stopAt ||
+        planHasWork(sparsity, step);
+      if (isCut) return (this.#lastCut = step);
+    }
+  }
+
   #apply(scale: number): void {
     const step = this.#clock + 1;
-    const { training } = this.#config;
     if (scale !== 1) for (let i = 0; i < this.#sum.length; i += 1) this.#sum[i] = this.#sum[i]! * scale;
-    const learningRate = learningRateAt(
-      training.optimizer.learningRate,
-      training.learningRateSchedule,
-      step,
-      training.steps,
-    );
+    this.#update(this.#sum, step, 1);
+    for (let i = 0; i < this.#stateSize; i += 1) this.#state[i] = this.#state[i]! + this.#stateSum[i]!;
+    this.#clock = step;
+    const loss = this.#loss;
+    const sliceWorkers = this.#sliceWorkers;
+    this.#clearStep();
+    this.#events.stepDone(step, loss, sliceWorkers);
+    this.#settle(false);
+  }
+
+  /** One application of the optimizer, with this share of the step's learning rate. */
+  #update(gradients: Float32Array, step: number, share: number): void {
+    const { optimizer, learningRateSchedule, steps } = this.#config.training;
+    const learningRate = share * learningRateAt(optimizer.learningRate, learningRateSchedule, step, steps);
     for (const { begin, end, decay } of this.#segments) {
       this.#optimizer.apply({
         weights: this.#weights,
-        gradients: this.#sum,
+        gradients,
         slots: this.#slots,
         begin,
         end,
@@ -340,13 +436,6 @@ export class Shard {
         decay,
       });
     }
-    for (let i = 0; i < this.#stateSize; i += 1) this.#state[i] = this.#state[i]! + this.#stateSum[i]!;
-    this.#clock = step;
-    const loss = this.#loss;
-    const sliceWorkers = this.#sliceWorkers;
-    this.#clearStep();
-    this.#events.stepDone(step, loss, sliceWorkers);
-    this.#settle(false);
   }
 
   /** After a clock is reached: hold for a mask update where the schedule has one, else cut and publish. */
@@ -367,6 +456,7 @@ export class Shard {
     const planned = this.#clock > 0 && (this.#clock % checkpoint.every === 0 || this.#clock === training.steps);
     if (this.#cuts.delete(this.#clock) || planned) this.#snapshot();
     this.#publish();
+    this.#applyWaiting();
   }
 
   #snapshot(): void {
@@ -377,6 +467,7 @@ export class Shard {
   #publish(): void {
     const newMask = this.#publishedEpoch === this.#maskEpoch ? null : this.#mask.slice();
     this.#publishedEpoch = this.#maskEpoch;
+    this.#publishedAt = this.#clock;
     const values = encode(this.#config.wire.pull, this.#weights);
     const body = new Uint8Array(values.byteLength + this.#state.byteLength);
     body.set(values);

@@ -81,8 +81,8 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
           }),
           RoleExited: unaryHandler(({ role, rank, message, replaced }: RoleExitedRequest__Output) => {
             log.warn({ replaced }, message);
-            if (role === 'server' || role === 'worker') current().timeline.roleExited(role, rank, message, replaced);
-            return {};
+            if (role !== 'server' && role !== 'worker') return { goesOn: true };
+            return { goesOn: current().timeline.roleExited(role, rank, message, replaced) };
           }),
         }),
       ],

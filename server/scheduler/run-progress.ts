@@ -1,6 +1,7 @@
 import { hostname } from 'node:os';
 import type { SocketBytes__Output } from '../../protos/generated/whittle/SocketBytes.ts';
 import type { Manifest } from '../../shared/checkpoint/manifest.ts';
+import { CheckpointStore } from '../../shared/checkpoint/store.ts';
 import type { RunConfig } from '../../shared/config/types.ts';
 import type { ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { learningRateAt } from '../parameter-server/optimizers/learning-rate.ts';
@@ -57,7 +58,7 @@ export class RunProgress {
   #sparsity = 0;
   #maskEpoch = 0;
   #space: ParameterSpace | null = null;
-  #lastCheckpoint: { step: number; at: string } | null = null;
+  #lastCheckpoint: Manifest | null = null;
   #slices = new Map<number, readonly number[]>();
   #recent: CompletedStep[] = [];
   /** Completed steps whose mask commit is still to come. */
@@ -87,8 +88,14 @@ export class RunProgress {
   }
 
   /** A scheduler takes over: `before` is what the one before it last said, `records` what it wrote down. */
-  takenOver(generation: number, before: RunStatus | null, records: readonly StepMetrics[]): void {
+  takenOver(
+    generation: number,
+    latest: Manifest | null,
+    before: RunStatus | null,
+    records: readonly StepMetrics[],
+  ): void {
     this.#generation = generation;
+    this.#lastCheckpoint = latest;
     const last = records.at(-1);
     this.#step = last?.step ?? 0;
     this.#newestClock = this.#step;
@@ -98,7 +105,7 @@ export class RunProgress {
     this.#sparsityByEpoch.set(this.#maskEpoch, this.#sparsity);
     this.#epochs = [{ step: this.#step, epoch: this.#maskEpoch, sparsity: this.#sparsity }];
     if (before === null) return;
-    const { totals, evaluatedAt, testAccuracy, testLoss, startedAt, lastCheckpoint } = before;
+    const { totals, evaluatedAt, testAccuracy, testLoss, startedAt } = before;
     this.#startedAt = new Date(startedAt);
     this.#resumedFrom = totals.resumedFrom;
     this.#recoveries.push(...totals.recoveries);
@@ -106,7 +113,6 @@ export class RunProgress {
     for (const [worker, slices] of Object.entries(totals.slicesByWorker))
       this.#slicesByWorker.set(Number(worker), slices);
     Object.assign(this.#bytes, totals.bytes);
-    this.#lastCheckpoint = lastCheckpoint;
     if (evaluatedAt !== null) this.#evaluation = { clock: evaluatedAt, accuracy: testAccuracy, loss: testLoss ?? NaN };
     // Written down since then.
     for (const record of records) if (record.step > before.step && before.generation === generation) this.#count(record);
@@ -127,7 +133,7 @@ export class RunProgress {
     this.#recent = [];
     this.#slices.clear();
     this.#evaluation = null;
-    this.#lastCheckpoint = restored ? { step: restored.clock, at: restored.writtenAt } : null;
+    this.#lastCheckpoint = restored;
     if (restored && restored.testAccuracy !== null)
       this.#evaluation = { clock: restored.clock, accuracy: restored.testAccuracy, loss: NaN };
   }
@@ -199,10 +205,10 @@ export class RunProgress {
   }
 
   maskCommitted(record: CommittedUpdate): void {
-    this.#maskEpoch = record.maskEpoch;
-    this.#sparsity = record.sparsity;
     this.#sparsityByEpoch.set(record.maskEpoch, record.sparsity);
     this.#epochs.push({ step: record.step, epoch: record.maskEpoch, sparsity: record.sparsity });
+    // Otherwise it comes into force with its step, so that step, loss, target and sparsity are told of one step.
+    if (record.step <= this.#step) this.#inForce(record.maskEpoch, record.sparsity);
     this.#flush();
   }
 
@@ -212,7 +218,7 @@ export class RunProgress {
   }
 
   checkpointed(manifest: Manifest): void {
-    this.#lastCheckpoint = { step: manifest.clock, at: manifest.writtenAt };
+    this.#lastCheckpoint = manifest;
     this.#options.onChange();
   }
 
@@ -230,7 +236,7 @@ export class RunProgress {
       loss: this.#loss,
       testAccuracy: this.#evaluation?.accuracy ?? null,
       evaluatedAt: this.#evaluation?.clock ?? null,
-      testLoss: this.#evaluation && Number.isFinite(this.#evaluation.loss) ? this.#evaluation.loss : null,
+      testLoss: this.#testLoss(),
       learningRate: learningRateAt(
         config.training.optimizer.learningRate,
         config.training.learningRateSchedule,
@@ -243,7 +249,7 @@ export class RunProgress {
       examplesPerSecond: perStep === null ? 0 : config.data.batchSize / perStep,
       bytesPerStep: this.#bytesPerStep(),
       secondsLeft: perStep === null ? null : (config.training.steps - this.#step) * perStep,
-      lastCheckpoint: this.#lastCheckpoint,
+      lastCheckpoint: this.#lastCheckpoint && { step: this.#lastCheckpoint.clock, at: this.#lastCheckpoint.writtenAt },
       members: members.map((member) => this.#memberStatus(member)),
       scheduler: { address: this.#options.address, pid: process.pid, host: hostname() },
       startedAt: this.#startedAt.toISOString(),
@@ -286,6 +292,8 @@ export class RunProgress {
       recoveries: [...this.#recoveries],
       loss: this.#loss,
       testAccuracy: this.#evaluation?.accuracy ?? null,
+      evaluatedAt: this.#evaluation?.clock ?? null,
+      testLoss: this.#testLoss(),
       sparsity: this.#sparsity,
       maskEpoch: this.#maskEpoch,
       maskDigest: digests?.maskDigest ?? null,
@@ -294,6 +302,8 @@ export class RunProgress {
       wallSeconds: seconds,
       examplesPerSecond: trained > 0 ? (this.#stepsComputed * config.data.batchSize) / trained : 0,
       bytes: { pushed, pulled, masks, control: Math.max(0, socket - pushed - pulled - masks) },
+      bytesPerStep: this.#recent.length === 0 ? null : this.#bytesPerStep(),
+      checkpoint: this.#lastCheckpoint && new CheckpointStore(runDirectory).folderOf(this.#lastCheckpoint),
       layers,
       failure,
     };
@@ -309,6 +319,7 @@ export class RunProgress {
       this.#held.shift();
       const { step } = next;
       this.#step = step.step;
+      this.#inForce(inForce.epoch, inForce.sparsity);
       this.#loss = step.loss;
       this.#bytes.masks += step.bytesMasks;
       this.#recent.push(step);
@@ -349,6 +360,17 @@ export class RunProgress {
       ...recovery,
       pauseSeconds: (performance.now() - began) / 1000,
     };
+  }
+
+  #inForce(maskEpoch: number, sparsity: number): void {
+    this.#maskEpoch = maskEpoch;
+    this.#sparsity = sparsity;
+  }
+
+  /** A checkpoint keeps the accuracy of its clock, not the loss. */
+  #testLoss(): number | null {
+    const loss = this.#evaluation?.loss ?? NaN;
+    return Number.isFinite(loss) ? loss : null;
   }
 
   #secondsPerStep(): number | null {

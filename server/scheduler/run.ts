@@ -6,6 +6,7 @@ import type { Coordinator } from '../../shared/coordination/coordinator.ts';
 import { type ErrorCode, WhittleError } from '../../shared/errors.ts';
 import { ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { cutEvenly } from '../../shared/layout/shard-map.ts';
+import { plural } from '../../shared/plural.ts';
 import { retry, withDeadline } from '../../shared/rpc/deadline.ts';
 import { planHasWork } from '../../shared/sparsity/rules.ts';
 import type { Logger } from '../../shared/telemetry/log.ts';
@@ -199,13 +200,14 @@ export class Run implements MemberListener {
     this.#over.set({ state: 'ABANDONED' });
   }
 
-  /** What a supervisor saw; see the RoleExited rpc. */
-  roleExited(role: 'server' | 'worker', rank: number, message: string, replaced: boolean): void {
-    if (this.#over.isSet) return;
-    const error = new WhittleError('ROLE_LOST', `${role}[${rank}] ${message}`);
+  /** What a supervisor saw; see the RoleExited rpc. Answers whether the run goes on. */
+  roleExited(role: 'server' | 'worker', rank: number, message: string, replaced: boolean): boolean {
+    if (this.#over.isSet) return false;
     const others = this.#members.of('worker').filter((member) => member.rank !== rank).length;
-    if (!replaced && (role === 'server' || others < this.#config.cluster.workers.min)) this.#fail(role, rank, error);
+    if (!replaced && (role === 'server' || others < this.#config.cluster.workers.min))
+      this.#fail(role, rank, new WhittleError('ROLE_LOST', message));
     else this.#members.exited(role, rank, message);
+    return !this.#over.isSet || replaced;
   }
 
   async #phases(): Promise<void> {
@@ -221,7 +223,7 @@ export class Run implements MemberListener {
 
   async #gather(): Promise<void> {
     const { servers, workers } = this.#config.cluster;
-    this.#progress.say(`waiting for ${servers} servers and ${workers.max} workers`);
+    this.#progress.say(`waiting for ${plural(servers, 'server')} and ${plural(workers.max, 'worker')}`);
     const lastCall = setTimeout(() => {
       this.#isLastCall = true;
       this.#check();
@@ -327,7 +329,7 @@ export class Run implements MemberListener {
 
   #missingMembers(): string {
     const { servers, workers } = this.#config.cluster;
-    return `members: ${this.#members.count('server')} of ${servers} servers and ${this.#members.count('worker')} of ${workers.max} workers have registered${this.#options.after ? `; ${this.#options.after.rawMessage}, and was not replaced` : ''}`;
+    return `members: ${this.#members.count('server')} of ${plural(servers, 'server')} and ${this.#members.count('worker')} of ${plural(workers.max, 'worker')} have registered${this.#options.after ? `; ${this.#options.after.rawMessage}, and was not replaced` : ''}`;
   }
 
   joined(member: Member): void {

@@ -5,6 +5,7 @@ import type { CheckpointStore } from '../../shared/checkpoint/store.ts';
 import type { RunConfig } from '../../shared/config/types.ts';
 import type { Coordinator } from '../../shared/coordination/coordinator.ts';
 import { WhittleError } from '../../shared/errors.ts';
+import { commandLine } from '../../shared/invocation.ts';
 import type { Logger } from '../../shared/telemetry/log.ts';
 import type { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunStatus } from '../../shared/telemetry/run-status.ts';
@@ -127,8 +128,9 @@ export class Timeline {
     this.#run?.abandon();
   }
 
-  roleExited(role: 'server' | 'worker', rank: number, message: string, replaced: boolean): void {
-    this.#run?.roleExited(role, rank, message, replaced);
+  /** Answers whether the run goes on. */
+  roleExited(role: 'server' | 'worker', rank: number, message: string, replaced: boolean): boolean {
+    return this.#current().roleExited(role, rank, message, replaced);
   }
 
   #current(): Run {
@@ -143,7 +145,7 @@ export class Timeline {
     const records = await directory.metrics.read();
     // A status that cannot be read costs only what it counted.
     const status: RunStatus | null = await directory.readStatus().catch(() => null);
-    progress.takenOver(this.#generation, status, records);
+    progress.takenOver(this.#generation, latest, status, records);
     log.info({ generation: this.#generation, step: progress.step }, 'taking the place of a scheduler that is gone');
     this.#run = this.#newRun({ restored: latest, after: null, takeover: { latest, recorded: progress.step } });
     return latest?.clock ?? null;
@@ -194,7 +196,7 @@ export class Timeline {
     if (found) return found;
     throw new WhittleError(
       'CHECKPOINT',
-      `${store.folder} holds no usable checkpoint; start over with \`whittle launch\``,
+      `${store.folder} holds no usable checkpoint; start over with \`${commandLine('launch')}\``,
     );
   }
 

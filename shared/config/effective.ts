@@ -1,5 +1,6 @@
 import { stringify } from 'yaml';
 import { WhittleError } from '../errors.ts';
+import { commandLine } from '../invocation.ts';
 import { resolveRunConfig } from './resolve.ts';
 import { parseRunFile } from './run-file.ts';
 import type { RunConfig } from './types.ts';
@@ -45,7 +46,7 @@ export function parseRunConfig(text: string, label = 'effective run file'): RunC
   if (open.length > 0) {
     throw new WhittleError(
       'RUN_FILE',
-      `${label} is not an effective run file: ${open.join(', ')} must be resolved; launch with \`whittle launch\``,
+      `${label} is not an effective run file: ${open.join(', ')} must be resolved; launch with \`${commandLine('launch', label)}\``,
       { data: { open } },
     );
   }

@@ -1,6 +1,6 @@
 import { matchesGlob } from '../sparsity/glob.ts';
 import { nameOf } from './problems.ts';
-import type { RunFileDocument } from './schema.ts';
+import { END_DEFAULT, type RunFileDocument } from './schema.ts';
 import type { Path, Problem } from './source.ts';
 import { rank } from './suggest.ts';
 import type { SparsityRule, SparsitySchedule } from './types.ts';
@@ -64,16 +64,27 @@ function checkSchedule(
   const steps = numSteps(document, trainExamples);
   const told = (key: 'beginStep' | 'endStep', step: number): string =>
     typeof schedule[key] === 'number' ? `${key} ${step}` : `${key} ${step} (${schedule[key]})`;
-  if (end !== undefined && steps !== undefined && end > steps) {
+  const isBeyond = (step: number | undefined): step is number =>
+    step !== undefined && steps !== undefined && step > steps;
+  for (const [key, step] of [
+    ['beginStep', begin],
+    ['endStep', end],
+  ] as const) {
+    if (!isBeyond(step)) continue;
     problems.push({
-      path: [...path, 'endStep'],
-      message: `${name}: ${told('endStep', end)} is beyond the run, which has ${steps} steps; lower endStep or train longer`,
+      path: [...path, key],
+      message: `${name}: ${told(key, step)} is beyond the run, which has ${steps} steps; lower ${key} or train longer`,
     });
   }
-  if (begin !== undefined && end !== undefined && begin > end) {
+  // Where beginStep lies beyond the run, that is the mistake, whatever endStep is.
+  if (begin !== undefined && end !== undefined && begin > end && !isBeyond(begin)) {
+    const cure =
+      schedule.endStep === END_DEFAULT
+        ? `endStep is ${END_DEFAULT} where it is not given`
+        : 'lower beginStep or raise endStep';
     problems.push({
       path: [...path, 'beginStep'],
-      message: `${name}: ${told('beginStep', begin)} must be <= ${told('endStep', end)}; the default of endStep is 75%`,
+      message: `${name}: ${told('beginStep', begin)} must be <= ${told('endStep', end)}; ${cure}`,
     });
   }
   return problems;

@@ -2,6 +2,7 @@ import { matchesGlob } from '../sparsity/glob.ts';
 import { checkGlob, checkRules, epochSteps, numSteps, resolveRules } from './resolve-sparsity.ts';
 import type { RunFile } from './run-file.ts';
 import type { BackendKind, DecayConfig, OptimizerConfig, RunConfig } from './types.ts';
+import { workerRange } from './schema.ts';
 
 /** What only the model, the data and the machine know. */
 export interface JobFacts {
@@ -35,11 +36,11 @@ export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
     data: runFile.data,
     cluster: {
       servers: cluster.servers,
-      workers: { min: cluster.workers, max: cluster.workers },
+      workers: workerRange(cluster.workers),
       backend: runFile.backend === 'auto' ? facts.backend : runFile.backend,
       replication: cluster.replication,
       orphanAfterSeconds: cluster.orphanAfterSeconds,
-      slices: cluster.slices ?? cluster.workers,
+      slices: cluster.slices ?? workerRange(cluster.workers).max,
     },
     consistency,
     training: {

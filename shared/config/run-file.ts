@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import { WhittleError } from '../errors.ts';
+import { commandLine } from '../invocation.ts';
 import { problemsOf, valueAt } from './problems.ts';
 import { checkRules } from './resolve-sparsity.ts';
-import { isPath, runFileSchema, type RunFileDocument } from './schema.ts';
+import { isPath, runFileSchema, type RunFileDocument, workerRange } from './schema.ts';
 import { RunFileSource, type Path, type Problem } from './source.ts';
 import type { DataConfig } from './types.ts';
 
@@ -43,7 +44,7 @@ export function parseRunFile(text: string, path: string, options: { readonly set
     ...(parsed.success ? [] : problemsOf(parsed.error.issues, source.value)),
     ...lengthProblems(source),
   ];
-  if (!parsed.success) throw source.error(problems);
+  if (!parsed.success) throw source.error([...problems, ...problemsBeside(problems, source.value)]);
   const document = parsed.data;
   problems.push(...relationProblems(document), ...checkRules(document, {}));
   if (problems.length > 0) throw source.error(problems);
@@ -76,7 +77,7 @@ function read(path: string): string {
     const code = (cause as NodeJS.ErrnoException).code;
     const told =
       code === 'ENOENT'
-        ? `${path} does not exist; \`whittle init\` writes a run file to start from`
+        ? `${path} does not exist; \`${commandLine('init')}\` writes a run file to start from`
         : code === 'EISDIR'
           ? `${path} is a folder; name the run file in it, such as ${path.replace(/\/$/, '')}/run.yaml`
           : `${path} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`;
@@ -103,9 +104,9 @@ function lengthProblems({ value }: RunFileSource): Problem[] {
   ];
 }
 
-function relationProblems({ cluster, data, training }: RunFileDocument): Problem[] {
-  const problems: Problem[] = [];
-  const slices = cluster.slices ?? cluster.workers;
+function relationProblems({ cluster, consistency, data, training }: RunFileDocument): Problem[] {
+  const problems: Problem[] = consistencyProblems(consistency, training.clipNorm, workerRange(cluster.workers).max);
+  const slices = cluster.slices ?? workerRange(cluster.workers).max;
   if (slices > data.batchSize) {
     const told =
       cluster.slices === undefined
@@ -124,6 +125,76 @@ function relationProblems({ cluster, data, training }: RunFileDocument): Problem
     });
   }
   return problems;
+}
+
+function consistencyProblems(
+  { mode, staleness, backupWorkers }: RunFileDocument['consistency'],
+  clipNorm: number | null,
+  workers: number,
+): Problem[] {
+  const problems: Problem[] = [];
+  if (mode === 'ssp' && staleness === 0) {
+    problems.push({
+      path: ['consistency', 'mode'],
+      message: 'consistency.mode ssp needs staleness >= 1, such as 3; with 0 it is bsp',
+    });
+  }
+  if (mode !== 'ssp' && staleness > 0) {
+    problems.push({
+      path: ['consistency', 'staleness'],
+      message: `consistency.staleness ${staleness} is for mode ssp, and mode is ${mode}; set mode: ssp or remove it`,
+    });
+  }
+  if (backupWorkers > 0 && mode !== 'bsp') {
+    problems.push({
+      path: ['consistency', 'backupWorkers'],
+      message: `consistency.backupWorkers ${backupWorkers} is for mode bsp, and mode is ${mode}: there nobody waits for the slowest; remove it`,
+    });
+  }
+  if (backupWorkers >= workers) {
+    problems.push({
+      path: ['consistency', 'backupWorkers'],
+      message: `consistency.backupWorkers ${backupWorkers} must be less than cluster.workers ${workers}; lower it`,
+    });
+  }
+  if (clipNorm !== null && mode !== 'bsp') {
+    problems.push({
+      path: ['training', 'clipNorm'],
+      message: `training.clipNorm ${clipNorm} needs the whole gradient of a step, which mode ${mode} does not wait for; use mode: bsp or clipNorm: null`,
+    });
+  }
+  return problems;
+}
+
+/** Keys that say nothing about when a schedule prunes, and something valid to stand there. */
+const HOW_MUCH: Readonly<Record<string, unknown>> = { initialSparsity: 0, finalSparsity: 0.5, power: 3 };
+
+/**
+ * What is wrong with the steps of schedules, beside what the schema found: all is told at once, as far as no other
+ * finding bears on it.
+ */
+function problemsBeside(found: readonly Problem[], value: unknown): Problem[] {
+  const rest = structuredClone(value);
+  for (const { path, key } of found) {
+    const last = key ?? path.at(-1);
+    const holder = valueAt(rest, key === undefined ? path.slice(0, -1) : path);
+    if (last === undefined || typeof holder !== 'object' || holder === null || Array.isArray(holder)) continue;
+    const values = holder as Record<string, unknown>;
+    if (Object.hasOwn(HOW_MUCH, last)) values[last] = HOW_MUCH[last];
+    else delete values[last];
+  }
+  const parsed = runFileSchema.safeParse(rest);
+  if (!parsed.success) return [];
+  const others = found.filter(({ path }) => !Object.hasOwn(HOW_MUCH, path.at(-1) ?? ''));
+  const bearsOn = (rule: unknown, [top, second]: Path): boolean => {
+    if (top === 'training') return second === undefined || second === 'steps' || second === 'epochs';
+    if (top === 'data') return second === undefined || second === 'batchSize';
+    return top === 'sparsity' && (second === undefined || second === rule);
+  };
+  return checkRules(parsed.data, {}).filter(
+    ({ path: [, rule, , key] }) =>
+      (key === 'beginStep' || key === 'endStep') && !others.some(({ path }) => bearsOn(rule, path)),
+  );
 }
 
 function resolveData({ source, batchSize, order }: RunFileDocument['data'], folder: string): DataConfig {

@@ -6,7 +6,9 @@ import { nearest } from './suggest.ts';
 export const DATA_NAMES = ['mnist', 'fashion-mnist'] as const;
 
 const BEGIN = 'first update; a step, `30%` of the run, or `3 epochs`; default 30%';
-const END = 'last update, always made; a step, `75%` of the run, or `9 epochs`; default 75%';
+/** Where a schedule ends that does not say. */
+export const END_DEFAULT = '75%';
+const END = `last update, always made; a step, \`75%\` of the run, or \`9 epochs\`; default ${END_DEFAULT}`;
 const FREQUENCY = 'steps between mask updates, >= 1; default 100';
 const SPARSITY_CURE = 'sparsity is the share of zeros: 0.95 is 95 %';
 
@@ -113,7 +115,7 @@ const learningRateSchedule = kinds("factor of the optimizer's learning rate by s
 const sparsity = (about: string) => real(about, { min: 0, below: 1 }, SPARSITY_CURE);
 const scheduleEnds = {
   beginStep: position(BEGIN).default('30%'),
-  endStep: position(END).default('75%'),
+  endStep: position(END).default(END_DEFAULT),
   frequency: whole(FREQUENCY, { min: 1 }).default(100),
 };
 const schedule = kinds(
@@ -212,13 +214,13 @@ export const runFileSchema = mapping('A Whittle run file', {
     }).optional(),
   }).prefault({}),
   consistency: mapping('how far workers may drift apart', {
-    mode: choice('default bsp', ['bsp'], ['ssp', 'asp']).default('bsp'),
+    mode: choice('bsp: steps in lockstep, exact digests; ssp: workers at most `staleness` clocks apart; asp: no bound; default bsp', [
+      'bsp',
+      'ssp',
+      'asp',
+    ]).default('bsp'),
     staleness: whole('clocks a worker may lag, for ssp; default 0').default(0),
-    backupWorkers: only(
-      'idle workers that recompute the slowest slices; default 0',
-      0,
-      'recomputing slow slices',
-    ).default(0),
+    backupWorkers: whole('idle workers that recompute the slowest slices, for bsp; default 0', { max: 1024 }).default(0),
   }).prefault({}),
   training: mapping('steps and optimizer; give steps or epochs', {
     steps: whole('optimizer steps, >= 1', { min: 1 }).optional(),
@@ -259,14 +261,23 @@ export const runFileSchema = mapping('A Whittle run file', {
   }).prefault({}),
 });
 
-/** Elastic ranges are read only to say clearly that they are not there yet. */
+/** A number, or a range `2:8` of workers that come and go. */
 function workers() {
-  const about = 'worker processes, >= 1; default 1';
-  const error = ({ input }: { input?: unknown }): string =>
-    typeof input === 'string' && /^\d+\s*:\s*\d+$/.test(input)
-      ? `${JSON.stringify(input)} (workers that come and go) is not available in this version; available: one number, such as ${input.split(':')[1]?.trim()}`
-      : 'must be a whole number from 1 to 1024';
-  return z.int({ error }).min(1, { error }).max(1024, { error }).describe(about).default(1);
+  const about = 'worker processes, >= 1, or a range such as 2:8 of how many there may be; default 1';
+  const error = 'must be a whole number from 1 to 1024, or a range such as 2:8';
+  const isRange = (text: string): boolean => {
+    const [, min = '', max = ''] = /^(\d{1,4}):(\d{1,4})$/.exec(text) ?? [];
+    return min !== '' && Number(min) >= 1 && Number(min) <= Number(max) && Number(max) <= 1024;
+  };
+  const range = z.string({ error }).refine(isRange, { error });
+  return z.union([z.int({ error }).min(1, { error }).max(1024, { error }), range], { error }).describe(about).default(1);
+}
+
+/** The least and most workers of a run. */
+export function workerRange(workers: number | string): { readonly min: number; readonly max: number } {
+  if (typeof workers === 'number') return { min: workers, max: workers };
+  const [min = 1, max = min] = workers.split(':').map(Number);
+  return { min, max };
 }
 
 export type RunFileDocument = z.output<typeof runFileSchema>;

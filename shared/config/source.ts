@@ -1,5 +1,6 @@
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Document, type Node } from 'yaml';
 import { WhittleError } from '../errors.ts';
+import { commandLine } from '../invocation.ts';
 import { applyOverrides, parseOverride, type Override } from './overrides.ts';
 
 export type Path = readonly (string | number)[];
@@ -42,8 +43,14 @@ export class RunFileSource {
     this.#document = parseDocument(text, { lineCounter: this.#lines, prettyErrors: false });
     const faults = [...this.#document.errors, ...this.#document.warnings];
     if (faults.length > 0) {
+      // One slip makes the parser stumble over the rest of its line: the first of a line tells what it was.
+      const lines = new Set<number>();
+      const first = faults.filter(({ pos }) => {
+        const { line } = this.#place(pos[0]);
+        return lines.has(line) ? false : lines.add(line);
+      });
       throw this.#fail(
-        faults.map(({ code, message, pos }) => ({
+        first.map(({ code, message, pos }) => ({
           message: this.#syntaxMessage(code, message, pos[0]),
           place: this.#place(pos[0]),
         })),
@@ -52,7 +59,10 @@ export class RunFileSource {
     this.#overrides = set.map((each) => parseOverride(each));
     if (this.#document.contents === null) {
       throw this.#fail([
-        { message: 'the file is empty; `whittle init` writes one to start from', place: { line: 1, column: 1 } },
+        {
+          message: `the file is empty; \`${commandLine('init')}\` writes one to start from`,
+          place: { line: 1, column: 1 },
+        },
       ]);
     }
     let value: unknown;

@@ -29,8 +29,14 @@ export function nearest(word: string, candidates: readonly string[]): string | u
   const containing = plain.length < 3 ? [] : candidates.filter((candidate) => simplify(candidate).includes(plain));
   if (containing.length === 1) return containing[0];
   const ranked = rank(word, candidates)[0];
-  const limit = Math.max(2, Math.floor(plain.length * 0.4));
-  return ranked !== undefined && distance(plain, simplify(ranked)) <= limit ? ranked : undefined;
+  return ranked !== undefined && isSlip(plain, simplify(ranked)) ? ranked : undefined;
+}
+
+/** A slip of the fingers and not another word: one edit, or up to one in three letters (three at most) after the first. */
+function isSlip(word: string, candidate: string): boolean {
+  const edits = distance(word, candidate);
+  const most = Math.min(3, Math.ceil(Math.max(word.length, candidate.length) / 3));
+  return edits <= 1 || (edits <= most && word[0] === candidate[0]);
 }
 
 /** Candidates by ascending distance from the word. */

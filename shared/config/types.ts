@@ -10,7 +10,7 @@ export interface RunConfig {
   readonly model: string;
   readonly data: DataConfig;
   readonly cluster: ClusterConfig;
-  readonly consistency: { readonly mode: 'bsp'; readonly staleness: number; readonly backupWorkers: number };
+  readonly consistency: { readonly mode: 'bsp' | 'ssp' | 'asp'; readonly staleness: number; readonly backupWorkers: number };
   readonly training: TrainingConfig;
   readonly sparsity: readonly SparsityRule[];
   readonly kernels: { readonly sparseBelow: number };

@@ -16,6 +16,7 @@ import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { diskError, errorCode } from '../checkpoint/durable.ts';
 import { WhittleError } from '../errors.ts';
+import { commandLine } from '../invocation.ts';
 import { livenessOf, thisProcess, type ProcessIdentity } from './process-identity.ts';
 
 export const LOCK_FILE = 'run.lock';
@@ -236,7 +237,7 @@ function lockedBy(runDirectory: string, { holder }: LockState): WhittleError {
   return new WhittleError(
     'RUN_LOCKED',
     `${runDirectory} is held by the scheduler with pid ${pid} on host ${host} (at ${address}, since ${takenAt}); ` +
-      `end it with 'whittle stop', or, if that host is gone, try again ${STALE_MILLISECONDS / 1000} s after its end`,
+      `end it with \`${commandLine('stop', runDirectory)}\`, or, if that host is gone, try again ${STALE_MILLISECONDS / 1000} s after its end`,
     { data: { holder } },
   );
 }

@@ -1,10 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { basename, join, resolve as resolvePath, sep } from 'node:path';
-import { closest } from 'fastest-levenshtein';
+import { basename, dirname, join, resolve as resolvePath, sep } from 'node:path';
 import { diskError, errorCode, makeFolder, writeDurably } from '../checkpoint/durable.ts';
+import { nearest } from '../config/suggest.ts';
 import { readRunLock } from '../coordination/lock.ts';
 import { WhittleError } from '../errors.ts';
+import { commandLine } from '../invocation.ts';
+import { plural } from '../plural.ts';
 import { MetricsFile } from './metrics-file.ts';
 import type { Role, RunResult, RunStatus } from './run-status.ts';
 
@@ -35,25 +37,26 @@ export class RunDirectory {
     this.metrics = new MetricsFile(join(this.path, 'metrics.jsonl'));
   }
 
+  /** Checks that `runsFolder/runId` can be made, and makes nothing. Errors: USAGE, RUN_EXISTS as in `create`. */
+  static async requireFree(runsFolder: string, runId: string): Promise<void> {
+    requireRunId(runId);
+    const run = new RunDirectory(join(runsFolder, runId));
+    if (await exists(run.path)) throw runExists(run);
+  }
+
   /**
    * Makes `runsFolder/runId` with the effective run file in it. Errors: USAGE for an id that is no file
    * name, RUN_EXISTS, DISK.
    */
   static async create(runsFolder: string, runId: string, runFile: string): Promise<RunDirectory> {
-    if (!isRunId(runId)) {
-      throw new WhittleError('USAGE', `run id ${JSON.stringify(runId)} must be letters, digits, '.', '_' and '-'`);
-    }
+    requireRunId(runId);
     const run = new RunDirectory(join(runsFolder, runId));
     await makeFolder(resolvePath(runsFolder));
     try {
       await mkdir(run.path);
     } catch (error) {
       if (errorCode(error) !== 'EEXIST') throw await diskError(run.path, 0, error);
-      throw new WhittleError(
-        'RUN_EXISTS',
-        `run ${runId} exists in ${resolvePath(runsFolder)}; continue it with \`whittle resume ${runId}\`, or choose another --run-id`,
-        { data: { runId, path: run.path } },
-      );
+      throw runExists(run);
     }
     await makeFolder(run.logsFolder);
     await makeFolder(run.checkpointsFolder);
@@ -156,12 +159,29 @@ function isRunId(text: string): boolean {
   return /^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/.test(text);
 }
 
+function requireRunId(runId: string): void {
+  if (isRunId(runId)) return;
+  throw new WhittleError(
+    'USAGE',
+    `run id ${JSON.stringify(runId)} must be at most 128 letters, digits, '.', '_' and '-', and begin with a letter, digit or '_'`,
+    { data: { runId } },
+  );
+}
+
+function runExists({ runId, path }: RunDirectory): WhittleError {
+  return new WhittleError(
+    'RUN_EXISTS',
+    `run ${runId} exists in ${dirname(path)}; continue it with \`${commandLine('resume', path)}\`, or choose another --run-id`,
+    { data: { runId, path } },
+  );
+}
+
 function goesOn(status: RunStatus | null): status is RunStatus {
   return status?.state === 'RUNNING' || status?.state === 'PENDING';
 }
 
 function schedulerGone(status: RunStatus): RunStatus {
-  const message = `scheduler gone: process ${status.scheduler.pid} on ${status.scheduler.host} ended without a word; continue with \`whittle resume ${status.runId}\``;
+  const message = `scheduler gone: process ${status.scheduler.pid} on ${status.scheduler.host} ended without a word`;
   return {
     ...status,
     state: 'FAILED',
@@ -176,10 +196,11 @@ async function unknownRun(runsFolder: string, wanted: string): Promise<WhittleEr
   const looked = wanted.includes(sep)
     ? `${resolvePath(wanted)} is no run directory (it has no ${RUN_FILE})`
     : `no run ${wanted} in ${folder}`;
+  const near = nearest(basename(wanted), ids);
   const cure =
     ids.length === 0
-      ? `${folder} holds no runs; name another folder with --runs`
-      : `did you mean ${closest(basename(wanted), ids)}? \`whittle list\` shows all ${ids.length}`;
+      ? `${folder} holds no runs; name another folder with --runs-dir`
+      : `${near === undefined ? '' : `did you mean ${near}? `}\`${commandLine('list', '--runs-dir', folder)}\` shows the ${plural(ids.length, 'run')} there ${ids.length === 1 ? 'is' : 'are'}`;
   return new WhittleError('RUN_UNKNOWN', `${looked}; ${cure}`, { data: { wanted, runsFolder: folder, runs: ids } });
 }
 
@@ -190,6 +211,13 @@ async function entriesOf(folder: string): Promise<string[]> {
     if (errorCode(error) === 'ENOENT') return [];
     throw await diskError(folder, 0, error);
   }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Milliseconds at which a run's file was written, or null: no run. */

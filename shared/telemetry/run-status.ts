@@ -85,11 +85,14 @@ export interface RunResult {
   readonly resumedFrom: number | null;
   /** Steps applied by this process group, those done again after a resume included. */
   readonly stepsComputed: number;
-  /** Slices applied, by the rank of the worker that computed them. */
+  /** Slices applied, by the rank of the worker that computed them; empty where no scheduler lived to tell. */
   readonly slicesByWorker: Readonly<Record<string, number>>;
   readonly recoveries: readonly Recovery[];
   readonly loss: number | null;
   readonly testAccuracy: number | null;
+  /** Clock of testAccuracy and testLoss; `sparsity` is that of `step`, which may be later. */
+  readonly evaluatedAt: number | null;
+  readonly testLoss: number | null;
   readonly sparsity: number;
   readonly maskEpoch: number;
   readonly maskDigest: string | null;
@@ -97,12 +100,17 @@ export interface RunResult {
   readonly stateDigest: string | null;
   readonly wallSeconds: number;
   readonly examplesPerSecond: number;
+  /** Masks and control traffic are null where no scheduler lived to tell. */
   readonly bytes: {
     readonly pushed: number;
     readonly pulled: number;
-    readonly masks: number;
-    readonly control: number;
+    readonly masks: number | null;
+    readonly control: number | null;
   };
+  /** Bytes of values that the last step moved; null before the first. */
+  readonly bytesPerStep: number | null;
+  /** Absolute path of the newest checkpoint, which `resume` continues from and `layers` describe; null: none. */
+  readonly checkpoint: string | null;
   readonly layers: readonly LayerResult[];
   readonly failure: RunFailure | null;
 }

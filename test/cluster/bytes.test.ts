@@ -39,6 +39,7 @@ describe('bytes on the socket', function () {
         }
         // What the server's sockets carried in all: the exchange, the initial values and the mask, and little else.
         const { pushed, pulled, masks, control } = result.bytes;
+        assert.ok(masks !== null && control !== null);
         const initial = 4 * (PRUNABLE + BIASES);
         const firstPull = (expected * WORKERS) / (SLICES + WORKERS);
         near(pushed + pulled + masks + control, STEPS * expected + initial + firstPull + masks, 'sockets in all');

@@ -37,6 +37,7 @@ export const command = defineCommand({
       runsDirectory: options.runsDir,
       step: options.step,
       warn: (message) => output.warn(message),
+      note: (message) => output.note(message),
     });
     const { manifest, folder } = found;
     const result = await evaluateCheckpoint(found);

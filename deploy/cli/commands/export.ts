@@ -42,6 +42,7 @@ export const command = defineCommand({
       runsDirectory: options.runsDir,
       step: options.step,
       warn: (message) => output.warn(message),
+      note: (message) => output.note(message),
     });
     const format = options.format as ExportFormatName;
     const out = resolve(options.out ?? `${manifest.runId}-${format}`);

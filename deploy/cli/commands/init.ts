@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, relative, resolve, sep } from 'node:path';
 import { WhittleError } from '../../../shared/errors.ts';
+import { commandLine } from '../../../shared/invocation.ts';
 import { packageRoot } from '../../../shared/package-root.ts';
 import { defineCommand } from '../command.ts';
 
@@ -40,8 +41,8 @@ export const command = defineCommand({
         `wrote ${FILES.join(', ')} in ${directory}`,
         '',
         'next:',
-        `  whittle schedule ${runFile}`,
-        `  whittle launch ${runFile}`,
+        `  ${commandLine('schedule', runFile)}`,
+        `  ${commandLine('launch', runFile)}`,
       ].join('\n'),
     );
   },

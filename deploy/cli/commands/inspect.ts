@@ -29,6 +29,7 @@ export const command = defineCommand({
       runsDirectory: options.runsDir,
       step: options.step,
       warn: (message) => output.warn(message),
+      note: (message) => output.note(message),
     });
     const location = locatedAt(folder);
     const layers = await survivorsByParameter(manifest, location);

@@ -40,7 +40,15 @@ export const command = defineCommand({
     },
     { command: 'launch run.yaml --run-id mine --detach', effect: 'train in the background as run `mine`' },
   ],
-  handler: async ({ arguments: { runFile }, options, output, signal, json }) => {
+  handler: async (context) => {
+    const {
+      arguments: { runFile },
+      options,
+      output,
+      json,
+    } = context;
+    // From here on Ctrl-C is ours: it must not end us while a run directory is half made.
+    void context.signal;
     const { set, runId, runsDir: runsDirectory, on, workers, maxRestarts, standbys } = options;
     const prepared = await prepareLaunch({
       runFile,
@@ -59,6 +67,6 @@ export const command = defineCommand({
     }
     await createRun(prepared);
     if (!json || !options.detach) output.line(`${formatPlan(prepared.plan)}\n`);
-    return options.detach ? runInBackground(prepared, output) : runInForeground(prepared, output, signal);
+    return options.detach ? runInBackground(prepared, output) : runInForeground(prepared, context);
   },
 });

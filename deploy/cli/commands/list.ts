@@ -1,4 +1,7 @@
+import { resolve } from 'node:path';
 import { WhittleError } from '../../../shared/errors.ts';
+import { commandLine } from '../../../shared/invocation.ts';
+import { plural } from '../../../shared/plural.ts';
 import { RunDirectory } from '../../../shared/telemetry/run-directory.ts';
 import type { RunState } from '../../../shared/telemetry/run-status.ts';
 import { defineCommand } from '../command.ts';
@@ -33,7 +36,7 @@ export const command = defineCommand({
         output.warn(WhittleError.from(reason).message);
       }
     }
-    output.result(runs, () => formatRuns(runs, Date.now()));
+    output.result(runs, () => formatRuns(runs, Date.now(), resolve(options.runsDir)));
   },
 });
 
@@ -51,9 +54,11 @@ async function describe(run: RunDirectory): Promise<ListedRun> {
   };
 }
 
-export function formatRuns(runs: readonly ListedRun[], now: number): string {
-  if (runs.length === 0) return 'no runs; start one with: whittle launch run.yaml';
-  return formatTable(
+/** `folder`: where was looked. */
+export function formatRuns(runs: readonly ListedRun[], now: number, folder: string): string {
+  if (runs.length === 0)
+    return `no runs in ${folder}; start one with: ${commandLine('launch', 'run.yaml')}, or name another folder with --runs-dir`;
+  const table = formatTable(
     [
       { title: 'run' },
       { title: 'state' },
@@ -74,4 +79,5 @@ export function formatRuns(runs: readonly ListedRun[], now: number): string {
       ];
     }),
   );
+  return `${table}\n\n${plural(runs.length, 'run')} in ${folder}`;
 }

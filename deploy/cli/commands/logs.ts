@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { WhittleError } from '../../../shared/errors.ts';
 import type { RunDirectory } from '../../../shared/telemetry/run-directory.ts';
 import { hasEnded } from '../../launchers/follow.ts';
 import { LineTail } from '../../launchers/line-tail.ts';
@@ -33,6 +34,7 @@ export const command = defineCommand({
       for (const line of lines) output.result(jsonOfLine(line), () => formatLine(line));
     };
     const first = await reader.read();
+    if (options.rank !== undefined && !reader.found) await requireLater(run, options, options.follow);
     show(options.tail === undefined ? first : options.tail === 0 ? [] : first.slice(-options.tail));
     if (!options.follow) {
       if (first.length === 0) output.progress(`run ${run.runId} has no such logs in ${run.logsFolder}`);
@@ -49,6 +51,25 @@ export const command = defineCommand({
   },
 });
 
+/** Errors: USAGE where the logs that were asked for are not there and, by all that is known, will not be. */
+async function requireLater(
+  run: RunDirectory,
+  { role, rank }: { readonly role: string | undefined; readonly rank: number | undefined },
+  follow: boolean,
+): Promise<void> {
+  if (follow) {
+    const status = await run.effectiveStatus();
+    if (status === null || !hasEnded(status)) return;
+  }
+  const members = (await run.logFiles()).filter((each) => role === undefined || each.role === role);
+  const there = members.map((each) => `${each.role}[${each.rank}]`).join(', ');
+  throw new WhittleError(
+    'USAGE',
+    `run ${run.runId} has no logs of ${role ?? 'rank '}${role === undefined ? rank : `[${rank}]`}; ${there === '' ? `${run.logsFolder} is empty` : `there are those of ${there}`}`,
+    { data: { runId: run.runId, role: role ?? null, rank: rank ?? null } },
+  );
+}
+
 /** Reads what is new in the log files of a run; files may appear later. */
 class LogReader {
   readonly #run: RunDirectory;
@@ -60,6 +81,11 @@ class LogReader {
     this.#run = run;
     this.#role = role;
     this.#rank = rank;
+  }
+
+  /** True when there was a file to read. */
+  get found(): boolean {
+    return this.#files.size > 0;
   }
 
   async read(): Promise<LogLine[]> {

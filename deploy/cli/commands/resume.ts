@@ -41,7 +41,15 @@ export const command = defineCommand({
       effect: 'train a finished run further, with four workers',
     },
   ],
-  handler: async ({ arguments: { run }, options, output, signal, json }) => {
+  handler: async (context) => {
+    const {
+      arguments: { run },
+      options,
+      output,
+      json,
+    } = context;
+    // From here on Ctrl-C is ours: it must not end us while a run directory is half made.
+    void context.signal;
     const { set, servers, workers, step, runsDir: runsDirectory, on, maxRestarts, standbys } = options;
     const ready = await prepareResume({
       run,
@@ -76,6 +84,6 @@ export const command = defineCommand({
         `continuing from step ${from.clock} of ${prepared.plan.steps} (generation ${from.generation}, written ${from.writtenAt})`,
       );
     }
-    return options.detach ? runInBackground(prepared, output) : runInForeground(prepared, output, signal);
+    return options.detach ? runInBackground(prepared, output) : runInForeground(prepared, context);
   },
 });

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { schedulerLocator } from '../../../shared/coordination/locate.ts';
 import { WhittleError } from '../../../shared/errors.ts';
+import { commandLine } from '../../../shared/invocation.ts';
 import type { RunStatus } from '../../../shared/telemetry/run-status.ts';
 import { followRun, hasEnded } from '../../launchers/follow.ts';
 import { describeJob, waitingJob } from '../../launchers/slurm-queue.ts';
@@ -36,7 +37,7 @@ export const command = defineCommand({
     if (first === null && !options.watch) {
       throw new WhittleError(
         'RUN_UNKNOWN',
-        `run ${directory.runId} has no status: it never started, or starts just now; try again, or see \`whittle logs ${directory.path}\``,
+        `run ${directory.runId} has no status: it never started, or starts just now; try again, or see \`${commandLine('logs', directory.path)}\``,
       );
     }
     let last: RunStatus | null = first;

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readRunLock } from '../../../shared/coordination/lock.ts';
 import { WhittleError } from '../../../shared/errors.ts';
+import { commandLine } from '../../../shared/invocation.ts';
 import type { RunDirectory } from '../../../shared/telemetry/run-directory.ts';
 import { askToStop } from '../../launchers/execute.ts';
 import { describeJob, stopJob, untilNoJob } from '../../launchers/slurm-queue.ts';
@@ -49,7 +50,7 @@ export const command = defineCommand({
           ? `run ${run.runId} is not running: ${result.state}${status === null ? ', it never started' : ` at step ${result.step}`}`
           : options.timeout === 0
             ? `run ${run.runId} was asked to stop`
-            : `run ${run.runId} ended ${result.state} at step ${result.step}; continue it with: whittle resume ${run.path}`,
+            : `run ${run.runId} ended ${result.state} at step ${result.step}; continue it with: ${commandLine('resume', run.path)}`,
     );
   },
 });
@@ -64,7 +65,7 @@ async function waitForEnd(run: RunDirectory, token: string, seconds: number, sig
     if (Date.now() >= end) {
       throw new WhittleError(
         'DEADLINE',
-        `run ${run.runId} was asked to stop ${seconds} s ago and has not ended; its scheduler is pid ${holder.pid} on ${holder.host}, see \`whittle logs ${run.path}\``,
+        `run ${run.runId} was asked to stop ${seconds} s ago and has not ended; its scheduler is pid ${holder.pid} on ${holder.host}, see \`${commandLine('logs', run.path)}\``,
         {
           data: { runId: run.runId, holder },
         },

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ListedRun } from '../../../deploy/cli/commands/list.ts';
 import type { RunResult, RunStatus } from '../../../shared/telemetry/run-status.ts';
-import { finish, goldenRunFile, whittle, writeRunFile } from '../../cluster/support.ts';
+import { finish, goldenRunFile, readMetrics, whittle, writeRunFile } from '../../cluster/support.ts';
 import { cli } from './run.ts';
 
 /** Commands that read runs, against one that the compiled command line has trained. */
@@ -35,6 +35,11 @@ describe('a finished run', function () {
   it('gave the result that result.json holds', async () => {
     assert.equal(result.state, 'SUCCEEDED');
     assert.deepEqual(JSON.parse(await readFile(join(result.runDirectory, 'result.json'), 'utf8')), result);
+    assert.equal(result.evaluatedAt, 60);
+    assert.ok(result.testLoss !== null && result.testLoss > 0);
+    assert.equal(result.checkpoint, join(result.runDirectory, 'checkpoints', 'step-00000060-g1'));
+    const { bytesPushed, bytesPulled } = (await readMetrics(result.runDirectory)).at(-1) ?? assert.fail();
+    assert.equal(result.bytesPerStep, bytesPushed + bytesPulled);
   });
 
   it('list: shows it, and a damaged one beside it hides nothing', async () => {
@@ -48,13 +53,14 @@ describe('a finished run', function () {
     const lines = (await read('list')).trimEnd().split('\n');
     assert.match(lines[0] ?? '', /^RUN +STATE +STEP +ACCURACY +SPARSITY +UPDATED$/);
     assert.match(lines[1] ?? '', /^mine +SUCCEEDED +60\/60 +\d+\.\d\d % +79\.95 % +\d.* ago$/);
+    assert.deepEqual(lines.slice(2), ['', `1 run in ${runs}`]);
   });
 
   it('list: an empty folder is no error', async () => {
     const empty = join(folder, 'none');
     assert.equal(
       (await cli(['list', '--runs-dir', empty])).stdout,
-      'no runs; start one with: whittle launch run.yaml\n',
+      `no runs in ${empty}; start one with: npx --no-install whittle launch run.yaml, or name another folder with --runs-dir\n`,
     );
     assert.equal((await cli(['list', '--runs-dir', empty, '--json'])).stdout, '[]\n');
   });
@@ -114,6 +120,24 @@ describe('a finished run', function () {
     assert.match(text, /^run +mine, step 40, generation 1, mask \d+$/m);
   });
 
+  it('inspect, resume: a step without a checkpoint names those there are', async () => {
+    const older = await cli(['inspect', 'mine', '--step', '45', '--runs-dir', runs]);
+    assert.equal(
+      older.stderr,
+      'note: there is no checkpoint of step 45, that of step 40 is taken; there are those of steps 20, 40, 60\n',
+    );
+    assert.equal((await cli(['inspect', 'mine', '--step', '40', '--runs-dir', runs])).stderr, '');
+    for (const command of ['inspect', 'evaluate', 'resume']) {
+      const { exitCode, stderr } = await cli([command, 'mine', '--step', '19', '--runs-dir', runs]);
+      assert.equal(exitCode, 1, command);
+      assert.match(
+        stderr,
+        /\[CHECKPOINT\] .* holds no usable checkpoint of step 19 or before; there are those of steps 20, 40, 60$/m,
+        command,
+      );
+    }
+  });
+
   it('evaluate and export agree with the result, from the compiled command line', async () => {
     const evaluated = await whittle(['evaluate', 'mine', '--runs-dir', runs, '--json']);
     assert.equal(evaluated.code, 0, evaluated.stderr);
@@ -161,17 +185,13 @@ describe('a finished run', function () {
     }
   });
 
-  it('launch refuses its id a second time', async () => {
-    const { exitCode, stderr } = await cli([
-      'launch',
-      join(folder, 'run.yaml'),
-      '--runs-dir',
-      runs,
-      '--run-id',
-      'mine',
-    ]);
-    assert.equal(exitCode, 2);
-    assert.match(stderr, /\[RUN_EXISTS\] .*mine/);
+  it('launch refuses its id a second time, also when it only plans', async () => {
+    const argv = ['launch', join(folder, 'run.yaml'), '--runs-dir', runs, '--run-id', 'mine'];
+    for (const more of [[], ['--dry-run']]) {
+      const { exitCode, stderr } = await cli([...argv, ...more]);
+      assert.equal(exitCode, 2);
+      assert.match(stderr, /\[RUN_EXISTS\] .*mine/);
+    }
   });
 });
 

@@ -72,6 +72,17 @@ describe('commands on a run that ended', () => {
     assert.deepEqual(await logs('--role', 'server'), ['']);
   });
 
+  it('logs: a rank that is not there is the user’s mistake, and those there are are named', async () => {
+    for (const follow of [[], ['--follow']]) {
+      const { exitCode, stderr } = await cli(['logs', 'mine', '--runs-dir', runs, '--rank', '7', ...follow]);
+      assert.equal(exitCode, 2);
+      assert.match(stderr, /\[USAGE\] run mine has no logs of rank 7; there are those of worker\[0\], worker\[1\]$/m);
+    }
+    const server = await cli(['logs', 'mine', '--runs-dir', runs, '--role', 'server', '--rank', '0']);
+    assert.equal(server.exitCode, 2);
+    assert.match(server.stderr, /has no logs of server\[0\]; /);
+  });
+
   it('logs --follow: shows what was written until the end, then ends by itself', async () => {
     const { stdout, exitCode } = await cli(['logs', '--runs-dir', runs, '--follow', '--json']);
     assert.equal(exitCode, 0);

@@ -145,6 +145,9 @@ describe('command line', () => {
       ['try'],
       failing(new WhittleError('ROLE_LOST', 'W[1] died', { data: { stack: 'Error: boom\n    at model.ts:3' } })),
     );
+    const cause = new Error('14 UNAVAILABLE');
+    const witness = await cli(['try'], failing(new WhittleError('ROLE_LOST', 'S[0] is gone', { cause })));
+    assert.deepEqual([witness.exitCode, witness.stderr], [1, 'error: [ROLE_LOST] S[0] is gone\n']);
     assert.deepEqual(
       [role.exitCode, role.stderr],
       [1, 'error: [ROLE_LOST] W[1] died\nError: boom\n    at model.ts:3\n'],

@@ -90,6 +90,12 @@ describe('Progress', () => {
     ]);
   });
 
+  it('takes a terminal that does not tell its width for one of 80 columns', () => {
+    const { written, progress } = recorder(true, 0);
+    progress.update(statusOf({ step: 1, testAccuracy: 0.5, evaluatedAt: 1, sparsity: 0.5, examplesPerSecond: 1e9 }));
+    assert.equal(written.join('').replace('\r\u001b[2K', '').length, 79);
+  });
+
   it('redraws one line on a terminal, never wider than it, and keeps events above', () => {
     const { written, progress } = recorder(true, 20);
     progress.update(statusOf({ step: 1 }));

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { formatBytes, formatCount, formatDuration, formatPercent } from '../../../deploy/cli/quantities.ts';
 import { formatEnding, formatFailure, formatPlan, formatReport } from '../../../deploy/cli/report.ts';
+import { reportContext } from '../../../deploy/cli/run-command.ts';
 import { formatStatus } from '../../../deploy/cli/status-view.ts';
 import type { RunPlan } from '../../../deploy/launchers/plan.ts';
+import type { RunState, RunStatus } from '../../../shared/telemetry/run-status.ts';
 import { resultOf, statusOf } from '../launchers/fixtures/statuses.ts';
 
 describe('quantities', () => {
@@ -43,18 +45,43 @@ describe('quantities', () => {
   it('counts have thousands', () => assert.equal(formatCount(266_610), '266,610'));
 });
 
+const plan: RunPlan = {
+  runId: 'mine',
+  runDirectory: '/runs/mine',
+  launcher: 'local',
+  name: 'mine',
+  seed: 1,
+  model: 'm',
+  data: 'mnist',
+  servers: 2,
+  workers: { min: 2, max: 2 },
+  backend: 'wasm',
+  sliceExamples: [42, 43, 43],
+  batchSize: 128,
+  steps: 5616,
+  epochs: 11.98,
+  trainExamples: 60_000,
+  testExamples: 10_000,
+  evaluateEvery: 468,
+  parameters: 1010,
+  prunable: 1000,
+  layers: [{ name: 'dense_1/kernel', shape: [100, 10], kind: 'Dense', size: 1000, rules: [0, 1] }],
+  sparsity: Array.from({ length: 40 }, (_, i) => ({ step: i, targets: [0.1, 0.2], sparsity: 0.2, packed: 810 })),
+  bytesPerStep: { dense: 20_000, final: 10_000 },
+  checkpoint: { every: 500, keep: 3, folder: '/runs/mine/checkpoints' },
+  notes: ['a note'],
+};
+
 describe('formatReport', () => {
   const context = {
     prunable: 1000,
     scheduledRemoved: 900,
     denseBytesPerStep: 16_160,
-    bytesPerStep: 1_760,
-    checkpoint: '/c/step-00000060-g1',
   };
 
   it('shows layers, counts, bytes, digests and places', () => {
     assert.equal(
-      formatReport(resultOf(), context),
+      formatReport(resultOf({ evaluatedAt: 58 }), context),
       `
 Run mine finished at step 60 of 60
 
@@ -64,17 +91,18 @@ dense_1/bias        10          10   100.00 %               10
 total            1,010         110    10.89 %               12
 
 removed          900 of 1,000 prunable elements, exactly as scheduled
-sparsity         90.00 %
-test accuracy    97.85 %
+sparsity         90.00 % at step 60
+test accuracy    97.85 % at step 58
+test loss        0.0712 at step 58
 training loss    0.5000
 wall time        1 min 03 s, 1,235 examples/s, 60 steps computed
 slices           worker[0] 60, worker[1] 60
 bytes            1.00 MB pushed, 2.00 MB pulled, 3.00 kB masks, 0 B control
-bytes a step     1.76 kB now, 16.2 kB dense (9.18 times less)
+bytes a step     1.76 kB at step 60, 16.2 kB dense (9.18 times less)
 weights digest   bb
 mask digest      aa
 state digest     cc
-checkpoint       /c/step-00000060-g1
+checkpoint       /runs/mine/checkpoints/step-00000060-g1
 run directory    /runs/mine`,
     );
   });
@@ -86,12 +114,45 @@ run directory    /runs/mine`,
 
   it('gets by with a result that knows little', () => {
     const report = formatReport(
-      resultOf({ state: 'FAILED', layers: [], loss: null, testAccuracy: null, maskDigest: null, resumedFrom: 7 }),
-      null,
+      resultOf({
+        state: 'FAILED',
+        layers: [],
+        loss: null,
+        testAccuracy: null,
+        testLoss: null,
+        maskDigest: null,
+        slicesByWorker: {},
+        bytes: { pushed: 1000, pulled: 2000, masks: null, control: null },
+        bytesPerStep: null,
+        checkpoint: null,
+        resumedFrom: 7,
+      }),
+      context,
     );
     assert.match(report, /^Run mine failed at step 60 of 60$/m);
     assert.match(report, /^resumed from +step 7$/m);
-    assert.doesNotMatch(report, /PARAMETER|mask digest|accuracy|removed|a step/);
+    assert.match(report, /^bytes +1\.00 kB pushed, 2\.00 kB pulled since the resume$/m);
+    assert.doesNotMatch(report, /PARAMETER|mask digest|accuracy|test loss|removed|a step|slices|checkpoint/);
+  });
+
+  it('counts what a checkpoint holds that is older than the last step against the schedule of its own step', () => {
+    const checkpoint = '/runs/mine/checkpoints/step-00000040-g1';
+    const result = resultOf({ state: 'FAILED', step: 55, checkpoint });
+    const update = (step: number, packed: number) => ({ step, packed, sparsity: 0, targets: [] });
+    const sparsity = [update(10, 800), update(40, 110), update(50, 60)];
+    const planned = reportContext({ ...plan, sparsity }, result);
+    const report = formatReport(result, planned);
+    assert.match(report, /^The checkpoint of step 40:$/m);
+    assert.match(report, /^removed +900 of 1,000 prunable elements at step 40, exactly as scheduled$/m);
+    assert.match(report, /^sparsity +90\.00 % at step 55$/m);
+  });
+
+  it('says which numbers are of the time since the resume', () => {
+    const report = formatReport(resultOf({ resumedFrom: 59, stepsComputed: 1 }), context);
+    assert.match(report, /^wall time .*, 1 step computed since the resume$/m);
+    assert.match(report, /^slices +worker\[0\] 60, worker\[1\] 60 since the resume$/m);
+    assert.match(report, /^bytes .* since the resume$/m);
+    assert.doesNotMatch(formatReport(resultOf(), context), /since/);
   });
 });
 
@@ -103,8 +164,16 @@ describe('formatEnding', () => {
       formatEnding(resultOf({ state: 'FAILED', failure: { ...failure, stack } })),
       'worker[1] failed at step 12: [NOT_FINITE] loss is NaN\n' +
         '    at here (file:1:2)\n' +
-        'continue from its last checkpoint with: whittle resume /runs/mine\n' +
-        'its logs: whittle logs /runs/mine',
+        'its last checkpoint is that of step 60: /runs/mine/checkpoints/step-00000060-g1\n' +
+        'continue it with: npx --no-install whittle resume /runs/mine\n' +
+        'its logs: npx --no-install whittle logs /runs/mine',
+    );
+  });
+  it('has nothing to resume where there is no checkpoint', () => {
+    assert.equal(
+      formatEnding(resultOf({ state: 'STOPPED', checkpoint: null })),
+      'no checkpoint was written; start over with: npx --no-install whittle launch /runs/mine/run.yaml\n' +
+        'its logs: npx --no-install whittle logs /runs/mine',
     );
   });
   it('is empty when the run finished', () => assert.equal(formatEnding(resultOf()), ''));
@@ -117,33 +186,6 @@ describe('formatEnding', () => {
 });
 
 describe('formatPlan', () => {
-  const plan: RunPlan = {
-    runId: 'mine',
-    runDirectory: '/runs/mine',
-    launcher: 'local',
-    name: 'mine',
-    seed: 1,
-    model: 'm',
-    data: 'mnist',
-    servers: 2,
-    workers: { min: 2, max: 2 },
-    backend: 'wasm',
-    sliceExamples: [42, 43, 43],
-    batchSize: 128,
-    steps: 5616,
-    epochs: 11.98,
-    trainExamples: 60_000,
-    testExamples: 10_000,
-    evaluateEvery: 468,
-    parameters: 1010,
-    prunable: 1000,
-    layers: [{ name: 'dense_1/kernel', shape: [100, 10], kind: 'Dense', size: 1000, rules: [0, 1] }],
-    sparsity: Array.from({ length: 40 }, (_, i) => ({ step: i, targets: [0.1, 0.2], sparsity: 0.2, packed: 810 })),
-    bytesPerStep: { dense: 20_000, final: 10_000 },
-    checkpoint: { every: 500, keep: 3, folder: '/runs/mine/checkpoints' },
-    notes: ['a note'],
-  };
-
   it('says what will run and where, and how to follow, stop and resume it', () => {
     const lines = formatPlan(plan).split('\n');
     for (const line of [
@@ -153,15 +195,18 @@ describe('formatPlan', () => {
       'batch           128 examples in 3 slices of 42 or 43',
       'bytes a step    20.0 kB dense, 10.0 kB at final sparsity (2.00 times less)',
       'checkpoints     every 500 steps, newest 3 kept',
-      'stop            Ctrl-C, or whittle stop /runs/mine',
-      'resume          whittle resume /runs/mine',
-      'watch           whittle status /runs/mine --watch',
+      'stop            Ctrl-C, or npx --no-install whittle stop /runs/mine',
+      'resume          npx --no-install whittle resume /runs/mine',
+      'watch           npx --no-install whittle status /runs/mine --watch',
       'dense_1/kernel   [100, 10]   Dense   1,000   0, 1',
-      '12 of 40 mask updates; all: whittle schedule',
+      '12 of 40 mask updates; all: npx --no-install whittle schedule run.yaml',
       'note: a note',
     ]) {
       assert.ok(lines.includes(line), `${line}\nis not in\n${lines.join('\n')}`);
     }
+    const one = formatPlan({ ...plan, servers: 1, workers: { min: 1, max: 1 }, sliceExamples: [128] });
+    assert.match(one, /^roles +1 scheduler, 1 server, 1 worker; local/m);
+    assert.match(one, /^batch +128 examples in 1 slice of 128$/m);
     assert.ok(lines.some((line) => /^ +39 +10\.00 % +20\.00 % +20\.00 % +200$/.test(line)));
   });
 });
@@ -193,5 +238,16 @@ describe('formatStatus', () => {
     assert.match(text, /^state +FAILED$/m);
     assert.match(text, /^server\[0\] failed at step 3: \[DISK\] full$/m);
     assert.doesNotMatch(text, /MEMBER/);
+  });
+
+  it('says how a run goes on that failed or was stopped, and no other', () => {
+    const row = (state: RunState, lastCheckpoint: RunStatus['lastCheckpoint']) =>
+      /^(?:resume|start over) .*$/m.exec(formatStatus(statusOf({ state, lastCheckpoint }), 0))?.[0];
+    const checkpoint = { step: 3, at: '' };
+    for (const state of ['FAILED', 'STOPPED'] as const) {
+      assert.equal(row(state, checkpoint), 'resume            npx --no-install whittle resume /runs/mine');
+      assert.equal(row(state, null), 'start over      npx --no-install whittle launch /runs/mine/run.yaml');
+    }
+    for (const state of ['PENDING', 'RUNNING', 'SUCCEEDED'] as const) assert.equal(row(state, checkpoint), undefined);
   });
 });

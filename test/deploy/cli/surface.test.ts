@@ -46,7 +46,7 @@ describe('command-line surface', () => {
       const { exitCode, stdout, stderr } = await cli([name, '--help']);
       assert.deepEqual([exitCode, stderr], [0, ''], name);
       assert.match(stdout, new RegExp(`^Usage: whittle ${name} `), name);
-      assert.match(stdout, new RegExp(`\\nExamples:\\n {2}whittle ${name}`), name);
+      assert.match(stdout, new RegExp(`\\nExamples:\\n {2}npx --no-install whittle ${name}`), name);
       assert.match(stdout, /\n {2}--json {2,}print the result as JSON/, name);
     }
   });

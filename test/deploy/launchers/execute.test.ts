@@ -141,6 +141,19 @@ describe('executeRun', () => {
     assert.equal(killed(), 1);
   });
 
+  it('kills the run on the second signal, though the scheduler has heard the first', async () => {
+    const { launcher, killed } = fakeLauncher();
+    const [first, second] = [new AbortController(), new AbortController()];
+    onStop = () => second.abort();
+    const running = executeRun(launcher, plan, {
+      signal: first.signal,
+      killSignal: second.signal,
+      onStarted: () => first.abort(),
+    });
+    const result = await running;
+    assert.deepEqual([result.state, result.failure, killed()], ['STOPPED', null, 1]);
+  });
+
   it('makes a result where the scheduler wrote none, with the cause and its output', async () => {
     const { launcher, end } = fakeLauncher();
     write('status.json', statusOf({ step: 5, sparsity: 0.5 }));

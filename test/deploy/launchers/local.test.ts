@@ -156,6 +156,17 @@ describe('local launcher', () => {
     assertAllGone();
   });
 
+  it('blames the member that a signal ended, also where the scheduler is seen to end before it', async () => {
+    behave({ scheduler: { exit: 1 }, 'worker-0': { killAtEnd: 'SIGSEGV' } });
+    const run = await launcher().start(plan(), never);
+    await allUp();
+    writeFileSync(join(folder, 'end'), '');
+    const { loss, schedulerExit } = await run.ended;
+    assert.deepEqual([loss?.role, loss?.rank, loss?.exit], ['worker', 0, { code: null, signal: 'SIGSEGV' }]);
+    assert.equal(schedulerExit.code, 1);
+    assertAllGone();
+  });
+
   it('gives up on a scheduler that never listens', async () => {
     behave({ scheduler: { listen: false, stubborn: true } });
     await assert.rejects(

@@ -392,6 +392,48 @@ describe('loadRunFile', () => {
     assert.ok(VALID.includes(TRAINING));
   });
 
+  it('names what is wrong with the steps of a schedule beside what else is wrong with it', () => {
+    const wrong = (inner: string): readonly string[] => {
+      const text = VALID.replace(/schedule: .*/, schedule(inner).trim());
+      const { problems } = runFileErrorOf(() => parseRunFile(text, 'run.yaml')).data as {
+        problems: { message: string }[];
+      };
+      return problems.map(({ message }) => message.replace(/;.*/, '').replace('sparsity.0.schedule', ''));
+    };
+    assert.deepEqual(wrong('finalSparsity: 0.9, beginStep: 1200, endStep: 1100'), [
+      ': beginStep 1200 is beyond the run, which has 1000 steps',
+      ': endStep 1100 is beyond the run, which has 1000 steps',
+    ]);
+    assert.deepEqual(wrong('finalSparsity: 95, beginStep: 1200'), [
+      '.finalSparsity must be a number >= 0 and < 1, is 95',
+      ': beginStep 1200 is beyond the run, which has 1000 steps',
+    ]);
+    assert.deepEqual(wrong('finalSparsity: 95, beginStep: 800, endStep: 700'), [
+      '.finalSparsity must be a number >= 0 and < 1, is 95',
+      ': beginStep 800 must be <= endStep 700',
+    ]);
+    // What endStep should have been is not known: the default is not held against beginStep.
+    assert.deepEqual(wrong('finalSparsity: 0.9, beginStep: 800, endStp: 900'), ['unknown key "endStp" in ']);
+  });
+
+  it('gives the default of endStep as a cure only where it is in force', () => {
+    const cure = (inner: string): string =>
+      runFileErrorOf(() =>
+        parseRunFile(VALID.replace(/schedule: .*/, schedule(inner).trim()), 'run.yaml'),
+      ).message.split('\n')[0] ?? '';
+    assert.match(cure('finalSparsity: 0.9, beginStep: 800'), /; endStep is 75% where it is not given$/);
+    assert.match(cure('finalSparsity: 0.9, beginStep: 800, endStep: 700'), /; lower beginStep or raise endStep$/);
+    assert.match(cure('finalSparsity: 0.9, beginStep: 1200'), /; lower beginStep or train longer$/);
+  });
+
+  it('tells a slip of YAML once, though the parser stumbles over it again', () => {
+    for (const text of ['name: x\n  seed: 1\n', '- a\nb: c\n']) {
+      const { message, data: told } = runFileErrorOf(() => parseRunFile(text, 'run.yaml'));
+      assert.equal((told['problems'] as unknown[]).length, 1, message);
+      assert.doesNotMatch(message, /problems/);
+    }
+  });
+
   it('names all problems at once, in the order of the file, each with its line and a mark', () => {
     const text = 'sead: 1\nmodel: 3\ndata: { source: mnist, batchSize: two }\ntraining: {}\n';
     const error = runFileErrorOf(() => parseRunFile(text, 'a/run.yaml'));

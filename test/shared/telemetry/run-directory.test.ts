@@ -57,16 +57,24 @@ describe('RunDirectory', () => {
     assert.equal(run.logFile('worker', 1), join(folder, 'a', 'logs', 'worker-1.log'));
     await assert.rejects(RunDirectory.create(folder, 'a', ''), {
       code: 'RUN_EXISTS',
-      message: /run a exists .* `whittle resume a`, or choose another --run-id/,
+      message:
+        /run a exists in .*runs; continue it with `.*whittle resume .*deep\/runs\/a`, or choose another --run-id/,
     });
+    await assert.rejects(RunDirectory.requireFree(folder, 'a'), { code: 'RUN_EXISTS' });
+    await RunDirectory.requireFree(folder, 'b');
+    assert.deepEqual(await readdir(folder), ['a'], 'only looked');
     for (const id of ['', '..', '.a', 'a/b', 'a b', '-a', 'x'.repeat(200)]) {
       await assert.rejects(RunDirectory.create(folder, id, ''), { code: 'USAGE' });
+      await assert.rejects(RunDirectory.requireFree(folder, id), { code: 'USAGE' });
     }
   });
 
   it('is found by id and path, with a guess where it is not', async () => {
     assert.deepEqual(await RunDirectory.list(join(runs, 'none')), []);
-    await assert.rejects(RunDirectory.resolve(runs, 'a'), { code: 'RUN_UNKNOWN', message: /holds no runs/ });
+    await assert.rejects(RunDirectory.resolve(runs, 'a'), {
+      code: 'RUN_UNKNOWN',
+      message: /holds no runs; name another folder with --runs-dir$/,
+    });
     const made = [];
     for (const id of ['lenet-1', 'lenet-2', 'conv']) made.push(await RunDirectory.create(runs, id, ''));
     await mkdir(join(runs, 'not-a-run'));
@@ -80,11 +88,14 @@ describe('RunDirectory', () => {
     for (const [wrong, guess] of [
       ['lente-2', 'lenet-2'],
       [join(runs, 'cov'), 'conv'],
-      ['not-a-run', 'conv'],
+      ['not-a-run', null],
     ] as const) {
       await assert.rejects(RunDirectory.resolve(runs, wrong), {
         code: 'RUN_UNKNOWN',
-        message: wrong === 'not-a-run' ? /did you mean/ : new RegExp(`did you mean ${guess}\\?`),
+        message:
+          guess === null
+            ? /no run not-a-run in \S+; `.*whittle list --runs-dir \S+` shows the 3 runs there are$/
+            : new RegExp(`did you mean ${guess}\\?`),
       });
     }
   });
@@ -131,7 +142,7 @@ describe('RunDirectory', () => {
     await lock.release();
     const gone = await run.effectiveStatus();
     assert.deepEqual([gone?.state, gone?.activity, gone?.failure?.code], ['FAILED', 'scheduler gone', 'ROLE_LOST']);
-    assert.match(gone!.failure!.message, /process 42 on here .* `whittle resume a`/);
+    assert.match(gone!.failure!.message, /^scheduler gone: process 42 on here ended without a word$/);
     await run.writeStatus({ ...status, state: 'STOPPED' });
     assert.equal((await run.effectiveStatus())?.state, 'STOPPED');
   });
