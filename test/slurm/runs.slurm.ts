@@ -188,6 +188,18 @@ describe('runs on Slurm', function () {
     assert.equal((await ended).code, 130);
   });
 
+  it('a second Ctrl-C kills the job', async () => {
+    const { child, ended } = launch('killed');
+    await reach('killed', 1);
+    child.kill('SIGINT');
+    let seen = '';
+    child.stderr?.on('data', (text: Buffer) => (seen += text.toString()));
+    await until(async () => Promise.resolve(seen.includes('Ctrl-C again kills it')));
+    child.kill('SIGINT');
+    assert.equal((await ended).code, 130);
+    await until(async () => ['CANCELLED', 'COMPLETED'].includes(await jobState(await jobOf('killed'))));
+  });
+
   it('interrupted in the queue, it takes its job out of it', async () => {
     const { child, ended } = launch('held', '--sbatch=--hold');
     let seen = '';
