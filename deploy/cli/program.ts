@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Argument, Command as Parser, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { LEAVES_ON_INTERRUPT } from '../launchers/role-signal.ts';
 import { commandLine, programName } from '../../shared/invocation.ts';
 import { packageRoot } from '../../shared/package-root.ts';
 import { kebabCase, type Command, type Context, type OptionDefinition } from './command.ts';
@@ -142,7 +143,7 @@ function interruption(): Interruption {
     else state.second.abort(signal);
   };
   process.on('SIGINT', stop);
-  process.on('SIGTERM', stop);
+  process.on('SIGTERM', process.env[LEAVES_ON_INTERRUPT] === '1' ? () => undefined : stop);
   return state;
 }
 

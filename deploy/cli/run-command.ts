@@ -10,7 +10,7 @@ import type { RunResult } from '../../shared/telemetry/run-status.ts';
 import type { Context, OptionDefinitions } from './command.ts';
 import type { Output } from './output.ts';
 import { Progress, type ProgressStream } from './progress.ts';
-import { formatEnding, formatReport, layersAt, type ReportContext } from './report.ts';
+import { formatEnding, formatPlan, formatReport, layersAt, type ReportContext } from './report.ts';
 import { securityOptions } from './security-options.ts';
 
 /** Options that every command on runs has. */
@@ -101,6 +101,13 @@ export async function runInForeground(
 /** Starts a prepared run under a supervisor and says how to follow it. */
 export async function runInBackground(prepared: PreparedRun, output: Output): Promise<number> {
   const { runId, runDirectory } = prepared.launchPlan;
+  const detached = await prepared.launcher.detach?.(prepared.launchPlan);
+  if (detached !== undefined) {
+    output.result({ runId, runDirectory, state: 'PENDING', ...detached.data }, () =>
+      [`run ${runId} is ${detached.what}`, ...howToFollow(runDirectory)].join('\n'),
+    );
+    return 0;
+  }
   const started = await startInBackground({
     launcher: prepared.launcher.name,
     launcherOptions: prepared.launcherOptions,
@@ -112,11 +119,25 @@ export async function runInBackground(prepared: PreparedRun, output: Output): Pr
     () =>
       [
         `run ${runId} goes on in the background (supervisor ${pid}, scheduler at ${schedulerAddress})`,
-        `follow it with: ${commandLine('status', runDirectory, '--watch')}`,
-        `stop it with:   ${commandLine('stop', runDirectory)}`,
+        ...howToFollow(runDirectory),
       ].join('\n'),
   );
   return 0;
+}
+
+function howToFollow(runDirectory: string): string[] {
+  return [
+    `follow it with: ${commandLine('status', runDirectory, '--watch')}`,
+    `stop it with:   ${commandLine('stop', runDirectory)}`,
+  ];
+}
+
+/** Shows what would be started: the plan, and what a batch system or cluster would be given. */
+export async function showPlan(prepared: PreparedRun, output: Output, data: object = {}, note = ''): Promise<void> {
+  const preview = await prepared.launcher.preview?.(prepared.launchPlan);
+  output.result({ ...prepared.plan, ...data, ...(preview === undefined ? {} : { preview }) }, () =>
+    [formatPlan(prepared.plan), note, preview ?? ''].filter((text) => text !== '').join('\n\n'),
+  );
 }
 
 /** What the report shows besides the result. */

@@ -78,6 +78,7 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
     locate,
     credentials,
     signal: over.signal,
+    throughEnds: run.mayBeginAgain === true,
     readStatus: () => directory.readStatus().catch(() => null),
     onStatus: (status) => {
       last = status;
@@ -122,7 +123,8 @@ function stopOnAbort(
   const stop = async (): Promise<void> => {
     deadline = setTimeout(() => run.kill(), STOP_DEADLINE);
     try {
-      await askToStop((await locate()) ?? run.schedulerAddress, 'interrupted', credentials);
+      if (run.stop === undefined) await askToStop((await locate()) ?? run.schedulerAddress, 'interrupted', credentials);
+      else await run.stop();
     } catch {
       if (!disposed) run.kill();
     }

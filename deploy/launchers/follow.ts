@@ -16,6 +16,8 @@ export interface FollowOptions {
   /** status.json, or null while there is none. */
   readonly readStatus: () => Promise<RunStatus | null>;
   readonly onStatus: (status: RunStatus) => void;
+  /** Goes on after a status that says the run has ended: a job that is requeued begins again. Only `signal` ends it. */
+  readonly throughEnds?: boolean;
 }
 
 /**
@@ -23,16 +25,17 @@ export interface FollowOptions {
  * and from status.json while that is broken. Never rejects for want of a scheduler.
  */
 export async function followRun(options: FollowOptions): Promise<void> {
+  const { throughEnds = false } = options;
   let seen = '';
   while (!options.signal.aborted) {
     const address = await options.locate();
-    if (address !== null && (await watchScheduler(address, options))) return;
+    if (address !== null && (await watchScheduler(address, options)) && !throughEnds) return;
     if (options.signal.aborted) return;
     const status = await options.readStatus();
     if (status !== null && status.updatedAt !== seen) {
       seen = status.updatedAt;
       options.onStatus(status);
-      if (hasEnded(status)) return;
+      if (hasEnded(status) && !throughEnds) return;
     }
     await sleep(POLL_EVERY, undefined, { signal: options.signal }).catch(() => undefined);
   }

@@ -37,6 +37,19 @@ export interface Launcher {
    * waits for, which role it started again.
    */
   start(plan: LaunchPlan, signal: AbortSignal, tell?: (line: string) => void): Promise<LaunchedRun>;
+  /** What would be handed to the batch system or cluster, for `--dry-run`. Absent: nothing but processes. */
+  readonly preview?: (plan: LaunchPlan) => Promise<string>;
+  /**
+   * Hands the run over to where it is supervised and returns. Absent: the run needs a supervisor here, which then
+   * goes into the background.
+   */
+  readonly detach?: (plan: LaunchPlan) => Promise<DetachedRun>;
+}
+
+export interface DetachedRun {
+  /** Such as `job 42 of Slurm`. */
+  readonly what: string;
+  readonly data: Readonly<Record<string, unknown>>;
 }
 
 export interface LaunchedRun {
@@ -47,6 +60,10 @@ export interface LaunchedRun {
   readonly processes: readonly { readonly role: Role; readonly rank: number; readonly pid: number }[];
   /** Resolves, never rejects, when every process has ended and is reaped. */
   readonly ended: Promise<RunEnd>;
+  /** After a status that says the run has ended it may begin again: a batch system put it back into its queue. */
+  readonly mayBeginAgain?: boolean;
+  /** Asks the run to checkpoint and stop, where that is not a matter of asking its scheduler. */
+  readonly stop?: () => Promise<void>;
   /** Ends every process at once; `ended` resolves soon after. */
   kill(): void;
 }

@@ -2,13 +2,14 @@ import { WhittleError } from '../../shared/errors.ts';
 import { type LauncherDefinition, type LauncherOptions, launcherOptionsOf } from './define.ts';
 import type { Launcher } from './launcher.ts';
 import { localLauncher } from './local.ts';
+import { slurmLauncher } from './slurm.ts';
 import { sshLauncher } from './ssh.ts';
 
 export const DEFAULT_LAUNCHER = 'local';
 
 /** Every launcher, by what `--on` says. */
 export const LAUNCHERS: Readonly<Record<string, LauncherDefinition>> = Object.fromEntries(
-  [localLauncher, sshLauncher].map((definition) => [definition.name, definition]),
+  [localLauncher, slurmLauncher, sshLauncher].map((definition) => [definition.name, definition]),
 );
 
 /**

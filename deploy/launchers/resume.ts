@@ -22,6 +22,7 @@ import type { LauncherOptions } from './define.ts';
 import type { Launcher } from './launcher.ts';
 import { planRun } from './plan.ts';
 import { launcherOf } from './registry.ts';
+import { requireNoJob } from './slurm-queue.ts';
 import { DEFAULT_RUNS, launchPlanOf, type PreparedRun } from './run.ts';
 
 export interface ResumeOptions {
@@ -62,6 +63,7 @@ export async function prepareResume(options: ResumeOptions): Promise<PreparedRes
   const directory = await RunDirectory.resolve(options.runsDirectory ?? DEFAULT_RUNS, options.run);
   const { launcherOptions = {} } = options;
   const launcher = launcherOf(options.on, launcherOptions);
+  await requireNoJob(directory.path);
   // Held while we look, so that no scheduler writes meanwhile; the new scheduler takes it for itself.
   const coordinator = await openCoordinatorOf(directory.path);
   try {

@@ -100,7 +100,7 @@ export async function startRole(options: RoleProcessOptions): Promise<ChildRole>
 }
 
 /** The part of a file after `from`, at most its last `maxBytes`; empty when there is no such file. */
-async function readTail(path: string, from: number, maxBytes: number): Promise<string> {
+export async function readTail(path: string, from = 0, maxBytes = 65_536): Promise<string> {
   const file = await open(path, 'r').catch(() => null);
   if (file === null) return '';
   try {

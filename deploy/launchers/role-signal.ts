@@ -2,6 +2,13 @@ import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LAUNCHER_PIPE } from './role-process.ts';
 
+/**
+ * Set in a role's environment where a batch system sends SIGTERM to every process of a run at once. Workers that left at
+ * once would take the last step with them that the checkpoint waits for; so roles then leave on SIGINT only, and the
+ * launcher, which has heard it too, stops the run in order.
+ */
+export const LEAVES_ON_INTERRUPT = 'WHITTLE_LEAVES_ON_INTERRUPT';
+
 /** Milliseconds. */
 const PROBE_EVERY = 500;
 const PROBE_DEADLINE = 2_000;

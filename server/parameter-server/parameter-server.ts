@@ -20,7 +20,7 @@ import type { SocketBytes } from '../../shared/rpc/windows.ts';
 import { type History, NO_HISTORY, openHistory } from '../../shared/telemetry/history.ts';
 import type { HistogramRound } from '../../shared/sparsity/selection.ts';
 import { type Answer, Exchange, type MaskVersion } from './exchange.ts';
-import type { ConfigureShard, PushMessage } from './shard-thread.ts';
+import type { ConfigureShard, PushMessage } from './shard-messages.ts';
 import { StepReporter } from './step-reporter.ts';
 
 const NORM_DEADLINE_MS = 120_000;

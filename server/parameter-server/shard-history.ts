@@ -3,7 +3,7 @@ import type { ShardEntry, ShardSnapshot } from '../../shared/checkpoint/manifest
 import { countBits } from '../../shared/sparsity/bitmap.ts';
 import { type History, openHistory } from '../../shared/telemetry/history.ts';
 import type { PushEvent } from '../../shared/telemetry/history-records.ts';
-import type { ConfigureShard, PushMessage } from './shard-thread.ts';
+import type { ConfigureShard, PushMessage } from './shard-messages.ts';
 import type { Shard } from './shard.ts';
 
 /** What one shard writes down of one generation; it knows of pushes what the shard does not tell. */

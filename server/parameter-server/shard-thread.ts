@@ -3,7 +3,6 @@ import { decode } from '../../shared/codec/codec.ts';
 import { writeShardFile } from '../../shared/checkpoint/shard-file.ts';
 import { CheckpointStore } from '../../shared/checkpoint/store.ts';
 import type { Manifest, ShardSnapshot } from '../../shared/checkpoint/manifest.ts';
-import type { RunConfig } from '../../shared/config/types.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import type { ModelDescription } from '../../shared/layout/model-description.ts';
 import type { DyadicNode } from '../../shared/layout/dyadic.ts';
@@ -12,35 +11,13 @@ import { emitFromThread, serveThread } from '../../shared/rpc/thread-calls.ts';
 import type { HistogramQuery, Selection } from '../../shared/sparsity/selection.ts';
 import { failpoint } from '../../shared/telemetry/failpoints.ts';
 import type { Push } from './push.ts';
+import type { ConfigureShard, PushMessage } from './shard-messages.ts';
 import { Shard } from './shard.ts';
 import { ShardHistory } from './shard-history.ts';
 
 /** Runs one shard away from the rpc thread, so that reducing, applying and hashing never delay a heartbeat. */
 const port = parentPort;
 if (!port) throw new Error('shard-thread runs in a worker thread');
-
-export interface ConfigureShard {
-  readonly generation: number;
-  readonly rank: number;
-  readonly start: number;
-  readonly end: number;
-  readonly servers: number;
-  readonly model: ModelDescription;
-  readonly config: RunConfig;
-  readonly runDirectory: string;
-  readonly restoreFrom: string | null;
-}
-
-export interface PushMessage {
-  readonly step: number;
-  readonly slice: number;
-  readonly sender: number;
-  readonly maskEpoch: number;
-  readonly loss: number;
-  readonly examples: number;
-  readonly stateBytes: number;
-  readonly body: Uint8Array;
-}
 
 let shard: Shard | null = null;
 let options: ConfigureShard | null = null;

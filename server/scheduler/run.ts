@@ -318,8 +318,8 @@ export class Run implements MemberListener {
     const space = this.#space;
     if (!space) return;
     this.#servers = connectServers(this.#members.of('server'));
+    this.#maskEpoch = Math.max(...adoption.servers.map(({ kept }) => kept.maskEpoch));
     for (const { record, survivors } of commits) {
-      this.#maskEpoch = record.maskEpoch;
       this.#progress.maskCommitted({ ...record, sparsity: sparsityOf(survivors, this.#config, space) });
     }
     if (adoption.unfinished) {
@@ -330,6 +330,7 @@ export class Run implements MemberListener {
       );
       await this.#updating;
     }
+    for (const step of [...this.#holds.keys()]) this.#updateWhereHeld(step);
     if (stopAt !== null) this.#stopping ??= 'the scheduler before was stopping the run';
     for (const { kept } of adoption.servers) this.#progress.sawClock(kept.clock);
     this.#begin(this.#progress.newestClock);
@@ -464,21 +465,29 @@ export class Run implements MemberListener {
     let holders = this.#holds.get(step);
     if (!holders) this.#holds.set(step, (holders = new Set()));
     holders.add(server);
-    if (holders.size < this.#config.cluster.servers) return;
-    this.#holds.delete(step);
+    this.#updateWhereHeld(step);
+  }
+
+  /** Begins a mask update once all servers hold; a scheduler that takes over hears of holds before it is ready. */
+  #updateWhereHeld(step: number): void {
     const space = this.#space;
-    if (!space) throw new WhittleError('INTERNAL', `a hold at step ${step} before the model is known`);
-    this.#updating = this.#committing(step, () =>
-      updateMask({
-        generation: this.#options.generation,
-        step,
-        maskEpoch: this.#maskEpoch + 1,
-        config: this.#config,
-        space,
-        servers: this.#servers,
-        onDecided: (record) => recordDecided(this.#options.history, record),
-        signal: this.#abort.signal,
-      }),
+    if (this.#servers.length === 0 || space === null) return;
+    if ((this.#holds.get(step)?.size ?? 0) < this.#config.cluster.servers) return;
+    this.#holds.delete(step);
+    // One after the other: the epoch of the next follows from the one before.
+    this.#updating = this.#updating.then(() =>
+      this.#committing(step, () =>
+        updateMask({
+          generation: this.#options.generation,
+          step,
+          maskEpoch: this.#maskEpoch + 1,
+          config: this.#config,
+          space,
+          servers: this.#servers,
+          onDecided: (record) => recordDecided(this.#options.history, record),
+          signal: this.#abort.signal,
+        }),
+      ),
     );
   }
 
@@ -492,7 +501,11 @@ export class Run implements MemberListener {
       this.#progress.maskCommitted(record);
       this.#stepsCompleted();
     } catch (reason) {
-      if (!this.#over.isSet) this.#suspect('scheduler', 0, WhittleError.from(reason), undefined, step);
+      if (this.#over.isSet) return;
+      const error = WhittleError.from(reason);
+      // A commit of the scheduler before may arrive after we heard of the holds: what is held now is not known any more.
+      if (error.code === 'PROTOCOL' && this.#options.takeover) this.#rollBack(error);
+      else this.#suspect('scheduler', 0, error, undefined, step);
     }
   }
 

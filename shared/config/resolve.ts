@@ -88,8 +88,6 @@ export function configWarnings(runFile: RunFile, config: RunConfig, facts: JobFa
   // The default is written into every effective file, so only another value shows that the user meant it.
   if (kernels.sparseBelow !== 0.2)
     warnings.push(`kernels.sparseBelow ${kernels.sparseBelow} is ignored: this version computes every layer dense`);
-  if (consistency.staleness > 0)
-    warnings.push(`consistency.staleness ${consistency.staleness} is ignored: bsp has none`);
   if (facts.testExamples === 0 && training.evaluateEvery > 0) {
     warnings.push(`training.evaluateEvery ${training.evaluateEvery} is ignored: the data has no test part`);
   }

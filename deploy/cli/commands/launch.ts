@@ -6,6 +6,7 @@ import {
   launcherOptions,
   runInBackground,
   runInForeground,
+  showPlan,
   startOptions,
 } from '../run-command.ts';
 import { securityOverrides } from '../security-options.ts';
@@ -68,7 +69,7 @@ export const command = defineCommand({
       ...(faults === undefined ? {} : { faults }),
     });
     if (options.dryRun) {
-      output.result(prepared.plan, () => formatPlan(prepared.plan));
+      await showPlan(prepared, output);
       return 0;
     }
     await createRun(prepared);

@@ -5,6 +5,7 @@ import { commandLine } from '../../../shared/invocation.ts';
 import { credentialsToAsk } from '../../../shared/security/run-security.ts';
 import type { RunStatus } from '../../../shared/telemetry/run-status.ts';
 import { followRun, hasEnded } from '../../launchers/follow.ts';
+import { describeJob, waitingJob } from '../../launchers/slurm-queue.ts';
 import { defineCommand } from '../command.ts';
 import { findRun } from '../find-run.ts';
 import { Progress } from '../progress.ts';
@@ -29,6 +30,13 @@ export const command = defineCommand({
     const { arguments: args, options, output } = context;
     const directory = await findRun(args.run, options.runsDir);
     const first = await directory.effectiveStatus();
+    const waiting = await waitingJob(directory.path);
+    if (waiting !== null && !options.watch) {
+      const { runId, path: runDirectory } = directory;
+      const state = { runId, runDirectory, state: 'PENDING', step: first?.step ?? 0, ...waiting };
+      output.result(state, () => `run ${runId} waits at step ${state.step}: ${describeJob(waiting.job)}`);
+      return 0;
+    }
     if (first === null && !options.watch) {
       throw new WhittleError(
         'RUN_UNKNOWN',
@@ -39,6 +47,7 @@ export const command = defineCommand({
     if (options.watch && (first === null || !hasEnded(first))) {
       const { signal } = context;
       const progress = new Progress(progressStream(output));
+      if (waiting !== null) progress.line(describeJob(waiting.job));
       const show = (status: RunStatus): void => {
         last = status;
         if (output.json) output.result(status, () => '');

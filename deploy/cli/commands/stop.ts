@@ -5,6 +5,7 @@ import { commandLine } from '../../../shared/invocation.ts';
 import { loadRunSecurity } from '../../../shared/security/run-security.ts';
 import type { RunDirectory } from '../../../shared/telemetry/run-directory.ts';
 import { askToStop } from '../../launchers/execute.ts';
+import { describeJob, stopJob, untilNoJob } from '../../launchers/slurm-queue.ts';
 import { defineCommand } from '../command.ts';
 import { findRun } from '../find-run.ts';
 import { certsOption } from '../security-options.ts';
@@ -28,25 +29,32 @@ export const command = defineCommand({
   examples: [{ command: 'stop mine', effect: 'checkpoint and stop the run `mine`' }],
   handler: async ({ arguments: args, options, output, signal }) => {
     const run = await findRun(args.run, options.runsDir);
+    const job = await stopJob(run.path);
     const holder = await leaderOf(run.path);
     if (holder !== null) {
       const { credentials } = await loadRunSecurity(run.path, { certificates: options.certs });
-      await askToStop(holder.address, 'whittle stop', credentials);
+      // In a job, its supervisor was told: the scheduler may not be reachable from here.
+      if (job === null) await askToStop(holder.address, 'whittle stop', credentials);
       if (options.timeout > 0) await waitForEnd(run, holder.token, options.timeout, signal);
     }
+    // A resume right after this one must not meet the job.
+    if (job !== null && options.timeout > 0) await untilNoJob(run.path, options.timeout);
     const status = await run.effectiveStatus();
     const result = {
       runId: run.runId,
       state: status?.state ?? 'PENDING',
       step: status?.step ?? 0,
       wasRunning: holder !== null,
+      ...(job === null ? {} : { jobId: job.jobId }),
     };
     output.result(result, () =>
-      holder === null
-        ? `run ${run.runId} is not running: ${result.state}${status === null ? ', it never started' : ` at step ${result.step}`}`
-        : options.timeout === 0
-          ? `run ${run.runId} was asked to stop`
-          : `run ${run.runId} ended ${result.state} at step ${result.step}; continue it with: ${commandLine('resume', run.path)}`,
+      holder === null && job !== null
+        ? `${describeJob(job)}: cancelled; run ${run.runId} did not run`
+        : holder === null
+          ? `run ${run.runId} is not running: ${result.state}${status === null ? ', it never started' : ` at step ${result.step}`}`
+          : options.timeout === 0
+            ? `run ${run.runId} was asked to stop`
+            : `run ${run.runId} ended ${result.state} at step ${result.step}; continue it with: ${commandLine('resume', run.path)}`,
     );
   },
 });

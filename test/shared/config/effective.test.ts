@@ -107,9 +107,10 @@ const config = fc.integer({ min: 1, max: 2 ** 31 - 1 }).chain((runSteps) =>
         workers: { min: workers, max: workers },
         backend,
         replication: 0,
+        orphanAfterSeconds: 120,
         slices,
       })),
-    consistency: fc.record({ mode: fc.constant('bsp'), staleness: steps, backupWorkers: fc.constant(0) }),
+    consistency: fc.constant({ mode: 'bsp', staleness: 0, backupWorkers: 0 }),
     training: fc.record({
       steps: fc.constant(runSteps),
       optimizer,

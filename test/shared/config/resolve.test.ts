@@ -165,7 +165,6 @@ describe('configWarnings', () => {
   const cases: readonly (readonly [set: readonly string[], facts: Partial<JobFacts>, says: RegExp])[] = [
     [['cluster.workers=4', 'cluster.slices=2'], {}, /workers 4 is more than cluster.slices 2: 2 will be idle/],
     [['kernels.sparseBelow=0.3'], {}, /kernels.sparseBelow 0.3 is ignored/],
-    [['consistency.staleness=2'], {}, /staleness 2 is ignored/],
     [['training.evaluateEvery=5'], { testExamples: 0 }, /evaluateEvery 5 is ignored/],
     [
       ['training.learningRateSchedule={ kind: cosine, warmupSteps: 1000 }'],

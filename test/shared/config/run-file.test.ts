@@ -293,16 +293,16 @@ const BAD_LINES: readonly BadLine[] = [
   },
   // What later versions will do.
   {
-    name: 'ssp',
+    name: 'ssp without a bound',
     line: 1,
     text: 'model: lenet-5\nconsistency: { mode: ssp }',
-    says: ['run.yaml:2:22', 'consistency.mode: "ssp" is not available in this version; available: bsp'],
+    says: ['run.yaml:2:22', 'consistency.mode ssp needs staleness >= 1'],
   },
   {
-    name: 'asp',
+    name: 'a bound without ssp',
     line: 1,
-    text: 'model: lenet-5\nconsistency: { mode: asp }',
-    says: ['"asp" is not available in this version'],
+    text: 'model: lenet-5\nconsistency: { mode: asp, staleness: 2 }',
+    says: ['consistency.staleness 2 is for mode ssp, and mode is asp'],
   },
   {
     name: 'int8 pulls',
@@ -317,16 +317,16 @@ const BAD_LINES: readonly BadLine[] = [
     says: ['run.yaml:2:25', 'cluster.replication', 'not available in this version; available: 0'],
   },
   {
-    name: 'backup workers',
+    name: 'as many backup workers as workers',
     line: 1,
     text: 'model: lenet-5\nconsistency: { backupWorkers: 1 }',
-    says: ['consistency.backupWorkers', 'not available in this version; available: 0'],
+    says: ['consistency.backupWorkers 1 must be less than cluster.workers 1'],
   },
   {
-    name: 'elastic workers',
+    name: 'a range of workers the wrong way round',
     line: 1,
-    text: 'model: lenet-5\ncluster: { workers: 2:8 }',
-    says: ['run.yaml:2:21', '"2:8"', 'not available in this version; available: one number, such as 8'],
+    text: 'model: lenet-5\ncluster: { workers: 8:2 }',
+    says: ['run.yaml:2:21', '"8:2"', 'must be a whole number from 1 to 1024, or a range such as 2:8'],
   },
   {
     name: 'criterion',

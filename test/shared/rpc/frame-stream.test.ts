@@ -81,6 +81,7 @@ describe('FrameStream', () => {
         examples: 0,
         stateBytes: 0,
         reason: '',
+        newest: false,
         last: true,
       });
       assert.ok(Buffer.from(body).equals(atWorker.messages[0]!.body));
