@@ -5,7 +5,7 @@ const { appendFileSync, readFileSync, rmSync } = require('node:fs');
 const totals = process.env['WHITTLE_TEST_TOTALS'];
 const sums = { passed: 0, failed: 0 };
 let status = 0;
-for (const group of ['shared', 'server', 'worker', 'deploy', 'cluster']) {
+for (const group of ['shared', 'server', 'worker', 'deploy', 'cluster', 'faults']) {
   const args = [
     'mocha',
     '--no-config',

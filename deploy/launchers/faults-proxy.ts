@@ -3,7 +3,7 @@ import { type AddressInfo, connect, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 
 /** Makes the roles' gRPC clients use the proxy that `grpc_proxy` names; without it they ignore proxies. */
-export const FAULT_PROXY_VARIABLE = 'WHITTLE_FAULT_PROXY';
+const FAULT_PROXY_VARIABLE = 'WHITTLE_FAULT_PROXY';
 
 interface Tunnel {
   /** `role[rank]` whose connection it is. */

@@ -3,19 +3,33 @@ import type { ShardEntry, ShardSnapshot } from '../../shared/checkpoint/manifest
 import { countBits } from '../../shared/sparsity/bitmap.ts';
 import { type History, openHistory } from '../../shared/telemetry/history.ts';
 import type { PushEvent } from '../../shared/telemetry/history-records.ts';
-import type { ConfigureShard, PushMessage } from './shard-messages.ts';
+import type { RunConfig } from '../../shared/config/types.ts';
+import type { Push } from './push.ts';
 import type { Shard } from './shard.ts';
+
+/** Whose history it is. */
+export interface ShardOrigin {
+  readonly generation: number;
+  readonly rank: number;
+  readonly start: number;
+  readonly end: number;
+  readonly config: RunConfig;
+  readonly runDirectory: string;
+  readonly restoreFrom: string | null;
+}
+
+type PushHeader = Pick<Push, 'step' | 'slice' | 'maskEpoch' | 'sender' | 'examples'>;
 
 /** What one shard writes down of one generation; it knows of pushes what the shard does not tell. */
 export class ShardHistory {
   readonly #history: History;
-  readonly #options: ConfigureShard;
+  readonly #options: ShardOrigin;
   /** Slices accepted and not yet applied, by step. */
   readonly #accepted = new Map<number, Set<number>>();
   #mask: Uint8Array | null = null;
   #maskEpoch = 0;
 
-  constructor(options: ConfigureShard) {
+  constructor(options: ShardOrigin) {
     this.#options = options;
     const { runDirectory, rank, config } = options;
     this.#history = openHistory({ runDirectory, role: 'server', rank, enabled: config.history === true });
@@ -35,7 +49,7 @@ export class ShardHistory {
   }
 
   /** Before the shard has it; the verdict is the one that the shard's rules give. */
-  push(shard: Shard, { step, slice, maskEpoch, sender, examples }: PushMessage): void {
+  push(shard: Shard, { step, slice, maskEpoch, sender, examples }: PushHeader): void {
     if (!this.#history.isOn) return;
     const verdict = this.#verdict(shard, step, slice, maskEpoch);
     if (verdict === 'accepted') this.#accepted.set(step, (this.#accepted.get(step) ?? new Set<number>()).add(slice));

@@ -4,7 +4,6 @@ import { writeShardFile } from '../../shared/checkpoint/shard-file.ts';
 import { CheckpointStore } from '../../shared/checkpoint/store.ts';
 import type { Manifest, ShardSnapshot } from '../../shared/checkpoint/manifest.ts';
 import { WhittleError } from '../../shared/errors.ts';
-import type { ModelDescription } from '../../shared/layout/model-description.ts';
 import type { DyadicNode } from '../../shared/layout/dyadic.ts';
 import { ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { emitFromThread, serveThread } from '../../shared/rpc/thread-calls.ts';

@@ -79,7 +79,7 @@ function resolveDecay({ decay, optimizer }: Training): DecayConfig {
 export function configWarnings(runFile: RunFile, config: RunConfig, facts: JobFacts): string[] {
   const warnings: string[] = [];
   const { source } = runFile;
-  const { cluster, consistency, training, kernels } = config;
+  const { cluster, training, kernels } = config;
   if (cluster.workers.max > cluster.slices) {
     warnings.push(
       `cluster.workers ${cluster.workers.max} is more than cluster.slices ${cluster.slices}: ${cluster.workers.max - cluster.slices} will be idle`,

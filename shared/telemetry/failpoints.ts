@@ -171,11 +171,6 @@ function fromEnvironment(): Failpoints | null {
   return new Failpoints(parseFailpoints(text), process.env[FAILPOINTS_FOLDER_VARIABLE] ?? null);
 }
 
-/** Forgets what was read: the next passage reads the environment again. For tests. */
-export function resetFailpoints(): void {
-  failpoints = undefined;
-}
-
 /** Errors: USAGE, naming the entry. */
 export function parseFailpoints(text: string): ArmedFailpoint[] {
   return text
