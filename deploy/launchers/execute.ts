@@ -91,7 +91,7 @@ function stopOnAbort(run: LaunchedRun, signal: AbortSignal): { dispose(): void }
   const stop = async (): Promise<void> => {
     deadline = setTimeout(() => run.kill(), STOP_DEADLINE);
     try {
-      await askToStop(run.schedulerAddress, 'interrupted');
+      await (run.stop?.() ?? askToStop(run.schedulerAddress, 'interrupted'));
     } catch {
       if (!disposed) run.kill();
     }

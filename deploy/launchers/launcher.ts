@@ -35,6 +35,19 @@ export interface Launcher {
    * waits for, which role it started again.
    */
   start(plan: LaunchPlan, signal: AbortSignal, tell?: (line: string) => void): Promise<LaunchedRun>;
+  /** What would be handed to the batch system or cluster, for `--dry-run`. Absent: nothing but processes. */
+  readonly preview?: (plan: LaunchPlan) => string;
+  /**
+   * Hands the run over to where it is supervised and returns. Absent: the run needs a supervisor here, which then
+   * goes into the background.
+   */
+  readonly detach?: (plan: LaunchPlan) => Promise<DetachedRun>;
+}
+
+export interface DetachedRun {
+  /** Such as `job 42 of Slurm`. */
+  readonly what: string;
+  readonly data: Readonly<Record<string, unknown>>;
 }
 
 export interface LaunchedRun {
@@ -44,6 +57,8 @@ export interface LaunchedRun {
   readonly processes: readonly { readonly role: Role; readonly rank: number; readonly pid: number }[];
   /** Resolves, never rejects, when every process has ended and is reaped. */
   readonly ended: Promise<RunEnd>;
+  /** Asks the run to checkpoint and stop, where that is not a matter of asking its scheduler. */
+  readonly stop?: () => Promise<void>;
   /** Ends every process at once; `ended` resolves soon after. */
   kill(): void;
 }
