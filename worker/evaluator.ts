@@ -26,6 +26,13 @@ export class Evaluator {
     else this.#asked.set(clock, chunks);
   }
 
+  /** A new generation: the clocks of the one before mean other weights. */
+  forget(): void {
+    for (const clock of this.#kept) this.#compute.dropEvaluation(clock).catch(this.#onFailure);
+    this.#kept.clear();
+    this.#asked.clear();
+  }
+
   over(clock: number): void {
     this.#kept.delete(clock);
     this.#asked.delete(clock);

@@ -1,18 +1,24 @@
 import type { Begin__Output } from '../protos/generated/whittle/Begin.ts';
 import type { Directive__Output } from '../protos/generated/whittle/Directive.ts';
+import type { SendInitial__Output } from '../protos/generated/whittle/SendInitial.ts';
+import type { Welcome__Output } from '../protos/generated/whittle/Welcome.ts';
 import type { RunConfig } from '../shared/config/types.ts';
+import { schedulerLocator } from '../shared/coordination/locate.ts';
 import { WhittleError } from '../shared/errors.ts';
-import { schedulerClient } from '../shared/rpc/client.ts';
+import { pause } from '../shared/rpc/deadline.ts';
 import { MemberSession } from '../shared/rpc/member-session.ts';
-import { createLogger } from '../shared/telemetry/log.ts';
+import { createLogger, type Logger } from '../shared/telemetry/log.ts';
 import { RunDirectory } from '../shared/telemetry/run-directory.ts';
+import { SliceAssignment } from './assignment.ts';
 import { Evaluator } from './evaluator.ts';
+import { Pulse } from './pulse.ts';
 import { ServerLinks } from './server-links.ts';
 import { ComputeClient } from './training/compute-client.ts';
 import { train } from './training-loop.ts';
 
 export interface WorkerOptions {
-  readonly scheduler: string;
+  /** Where the scheduler was when this member was started, `host:port`; null: the run directory says. */
+  readonly scheduler: string | null;
   /** Null: the scheduler gives one. */
   readonly rank: number | null;
   readonly host: string;
@@ -21,7 +27,19 @@ export interface WorkerOptions {
   readonly signal: AbortSignal;
 }
 
-/** Runs one worker until the run is over. Resolves to the exit code: 0 when told to leave, else 1. */
+/** How long a worker that was never admitted looks for a scheduler. */
+const FIRST_ADMISSION_MS = 60_000;
+/** Between attempts to reach the servers again. */
+const RELINK_MS = 200;
+/** From the wish to leave until the worker leaves without an answer. */
+const LEAVE_MS = 5_000;
+/** The exit code of a death: the scheduler has not heard why, and a supervisor may start the role again. */
+const DIED = 70;
+
+/**
+ * Runs one worker until the run is over. Resolves to the exit code: 0 when told to leave, 1 after a failure that the
+ * scheduler knows of, 70 after any other end.
+ */
 export async function runWorker(options: WorkerOptions): Promise<number> {
   const worker = new WorkerRole(options);
   try {
@@ -31,21 +49,30 @@ export async function runWorker(options: WorkerOptions): Promise<number> {
   }
 }
 
-/** One worker: what the scheduler directs, done in the order it comes. */
+/** The part of a worker's life in one generation. */
+interface Timeline {
+  readonly generation: number;
+  readonly abort: AbortController;
+}
+
+/** One worker: what the scheduler directs, done in the order it comes. It outlives generations and schedulers. */
 class WorkerRole {
   readonly #options: WorkerOptions;
   readonly #directory: RunDirectory;
-  readonly #client: ReturnType<typeof schedulerClient>;
   readonly #session: MemberSession;
-  readonly #abort = new AbortController();
-  #generation = 0;
+  readonly #news = new Pulse();
+  readonly #assignment = new SliceAssignment(this.#news);
+  #log: Logger | null = null;
   #rank = 0;
   #config: RunConfig | null = null;
+  #orphanAfter = FIRST_ADMISSION_MS;
+  #building: Promise<ComputeClient> | null = null;
   #compute: ComputeClient | null = null;
-  #links: ServerLinks | null = null;
   #evaluator: Evaluator | null = null;
+  #timeline: Timeline | null = null;
+  /** The training of the generation before ends before that of the next begins: they share the compute thread. */
+  #training: Promise<void> = Promise.resolve();
   #clock = 0;
-  #slices: readonly number[] = [];
   #finished = false;
   #failure: WhittleError | null = null;
   #wakeFailed: () => void = () => undefined;
@@ -54,16 +81,18 @@ class WorkerRole {
   constructor(options: WorkerOptions) {
     this.#options = options;
     this.#directory = new RunDirectory(options.runDirectory);
-    this.#client = schedulerClient(options.scheduler);
     this.#failed = new Promise((resolve) => (this.#wakeFailed = resolve));
     this.#session = new MemberSession({
-      client: this.#client,
-      schedulerAddress: options.scheduler,
+      locate: schedulerLocator(options.runDirectory, options.scheduler),
       role: 'worker',
       rank: options.rank,
       address: '',
       runId: this.#directory.runId,
+      state: () => ({ generation: this.#timeline?.generation ?? 0, clock: this.#clock, heldShard: '' }),
       clock: () => this.#clock,
+      orphanAfterMilliseconds: () => this.#orphanAfter,
+      onNote: (message) => this.#log?.warn({ step: this.#clock }, message),
+      onWelcome: (welcome) => this.#welcomed(welcome),
       onDirective: (directive) => {
         this.#obey(directive).catch((reason: unknown) => this.#fail(reason));
       },
@@ -72,22 +101,25 @@ class WorkerRole {
 
   async run(): Promise<number> {
     const welcome = await this.#session.welcome;
-    this.#generation = welcome.generation;
-    this.#rank = welcome.rank;
-    this.#config = JSON.parse(welcome.runFile) as RunConfig;
     const log = createLogger({
       role: 'worker',
       rank: this.#rank,
       runId: this.#directory.runId,
       file: this.#directory.logFile('worker', this.#rank),
     });
-    log.info({ generation: this.#generation }, 'admitted');
+    this.#log = log;
+    log.info({ generation: welcome.generation }, 'admitted');
     try {
       const interrupted = new Promise<void>((resolve) => {
         this.#options.signal.addEventListener('abort', () => resolve(), { once: true });
         if (this.#options.signal.aborted) resolve();
       });
-      const ended = await Promise.race([this.#session.closed, this.#failed, interrupted]);
+      let ended = await Promise.race([this.#session.closed, this.#failed, interrupted]);
+      if (this.#options.signal.aborted && !this.#finished && this.#failure === null) {
+        log.info({ step: this.#clock }, 'asked to leave: handing over');
+        await this.#handOver();
+        ended = await this.#session.closed;
+      }
       if (this.#finished) {
         log.info({ step: this.#clock }, 'told to leave');
         return 0;
@@ -95,81 +127,145 @@ class WorkerRole {
       const failure: WhittleError | null = this.#failure;
       if (failure) {
         log.error({ error: failure, step: this.#clock }, failure.message);
-        this.#session.fail(failure, this.#clock);
-      } else log.error(ended ? ended.message : 'interrupted');
-      return 1;
+        return this.#session.fail(failure, this.#clock) ? 1 : DIED;
+      }
+      log.error(ended ? ended.message : 'interrupted');
+      return DIED;
     } finally {
       await log.close();
     }
   }
 
   async close(): Promise<void> {
-    this.#abort.abort();
+    this.#timeline?.abort.abort();
+    this.#news.beat();
     this.#session.leave('done');
-    await this.#links?.close();
+    await this.#training;
     await this.#compute?.terminate();
-    this.#client.close();
+  }
+
+  #welcomed(welcome: Welcome__Output): void {
+    this.#rank = welcome.rank;
+    this.#config ??= JSON.parse(welcome.runFile) as RunConfig;
+    this.#orphanAfter = 1000 * this.#config.cluster.orphanAfterSeconds;
+    this.#assignment.forgetVersion();
   }
 
   async #obey(directive: Directive__Output): Promise<void> {
     if (directive.finish) {
       this.#finished = true;
-      this.#abort.abort();
+      this.#timeline?.abort.abort();
+      this.#news.beat();
     } else if (directive.describe) await this.#describe();
-    else if (directive.sendInitial) {
-      const { cuts, servers } = directive.sendInitial;
-      const links = this.#connect(cuts, servers);
-      const compute = this.#built();
-      await links.sendInitial(await compute.initialWeights(), await compute.initialState());
-      this.#session.report({ initialSent: { generation: this.#generation } });
-    } else if (directive.begin) await this.#begin(directive.begin);
-    else if (directive.assignment) this.#slices = directive.assignment.slices;
+    else if (directive.sendInitial) await this.#sendInitial(directive.sendInitial);
+    else if (directive.begin) this.#begin(directive.begin);
+    else if (directive.assignment) this.#assignment.set(directive.assignment);
     else if (directive.evaluate) this.#evaluator?.evaluate(directive.evaluate.clock, directive.evaluate.chunks);
     else if (directive.evaluationOver) this.#evaluator?.over(directive.evaluationOver.clock);
   }
 
+  /** Builds the model the first time, and says what it is every time it is asked. */
   async #describe(): Promise<void> {
-    // The run file came with the welcome, which is handled before any directive.
-    await this.#session.welcome;
-    if (!this.#config) throw new WhittleError('PROTOCOL', 'asked for a description before being admitted');
-    this.#compute = await ComputeClient.create({ config: this.#config, onDeath: (error) => this.#fail(error) });
-    const { description, fingerprint, numEvaluationChunks } = this.#compute;
-    this.#evaluator = new Evaluator(
-      this.#compute,
-      (done) => this.#session.report({ evaluation: { generation: this.#generation, ...done } }),
-      (reason) => this.#fail(reason),
-    );
+    const config = this.#config;
+    if (!config) throw new WhittleError('PROTOCOL', 'asked for a description before being admitted');
+    this.#building ??= ComputeClient.create({ config, onDeath: (error) => this.#fail(error) });
+    const compute = await this.#building;
+    if (this.#compute !== compute) {
+      this.#compute = compute;
+      this.#evaluator = new Evaluator(
+        compute,
+        (done) => {
+          const generation = this.#timeline?.generation ?? 0;
+          this.#session.report({ evaluation: { generation, ...done } });
+        },
+        (reason) => this.#fail(reason),
+      );
+    }
+    const { description, fingerprint, numEvaluationChunks } = compute;
     this.#session.report({
       modelDescription: JSON.stringify({ description, fingerprint, evaluationChunks: numEvaluationChunks }),
     });
   }
 
-  async #begin(begin: Begin__Output): Promise<void> {
-    const links = this.#links ?? this.#connect(begin.cuts, begin.servers);
-    this.#slices = begin.assignment?.slices ?? [];
-    await train({
-      config: this.#config as RunConfig,
-      compute: this.#built(),
-      links,
-      clock: begin.clock,
-      slices: () => this.#slices,
-      onClock: (clock) => (this.#clock = clock),
-      onEvaluable: (clock) => this.#evaluator?.kept(clock),
-      signal: this.#abort.signal,
-    });
+  async #sendInitial({ generation, cuts, servers }: SendInitial__Output): Promise<void> {
+    const compute = this.#built();
+    const links = this.#connect(generation, cuts, servers);
+    try {
+      await links.sendInitial(await compute.initialWeights(), await compute.initialState());
+      this.#session.report({ initialSent: { generation } });
+    } catch (reason) {
+      // A server was lost: the scheduler begins anew.
+      if (!mayHold(reason)) throw reason;
+      this.#log?.warn(WhittleError.from(reason).rawMessage);
+    } finally {
+      await links.close();
+    }
   }
 
-  #connect(cuts: readonly number[], servers: readonly string[]): ServerLinks {
+  /** Begins a generation, or goes on in it where this worker never stopped. */
+  #begin(begin: Begin__Output): void {
+    this.#built();
+    if (begin.assignment) this.#assignment.set(begin.assignment);
+    if (this.#timeline?.generation === begin.generation && !this.#timeline.abort.signal.aborted) return;
+    this.#timeline?.abort.abort();
+    this.#news.beat();
+    const timeline: Timeline = { generation: begin.generation, abort: new AbortController() };
+    this.#timeline = timeline;
+    this.#evaluator?.forget();
+    this.#training = this.#training
+      .then(() => this.#train(begin, timeline.abort.signal))
+      .catch((reason: unknown) => {
+        if (!timeline.abort.signal.aborted) this.#fail(reason);
+      });
+  }
+
+  /** Trains, over new links whenever a server was out of reach: the scheduler says when that is for good. */
+  async #train(begin: Begin__Output, signal: AbortSignal): Promise<void> {
+    const config = this.#config;
+    if (!config) throw new WhittleError('PROTOCOL', 'told to begin before being admitted');
+    while (!signal.aborted) {
+      const links = this.#connect(begin.generation, begin.cuts, begin.servers);
+      try {
+        return await train({
+          config,
+          compute: this.#built(),
+          links,
+          assignment: this.#assignment,
+          news: this.#news,
+          onClock: (clock) => (this.#clock = clock),
+          onEvaluable: (clock) => this.#evaluator?.kept(clock),
+          signal,
+        });
+      } catch (reason) {
+        if (signal.aborted || !mayHold(reason)) throw reason;
+        this.#log?.warn({ step: this.#clock }, `${WhittleError.from(reason).rawMessage}; looking for the servers again`);
+      } finally {
+        await links.close();
+      }
+      await pause(RELINK_MS, 'the servers to be reachable', signal);
+    }
+  }
+
+  /** The slice under way is the last; what it has not computed goes to the others. */
+  async #handOver(): Promise<void> {
+    this.#assignment.leave();
+    const late = new Promise<void>((resolve) => setTimeout(resolve, LEAVE_MS).unref());
+    await Promise.race([this.#training, late]);
+    if (!this.#session.report({ leaving: {} })) return this.#session.leave('left');
+    await Promise.race([this.#session.closed, late]);
+    this.#session.leave('left');
+  }
+
+  #connect(generation: number, cuts: readonly number[], servers: readonly string[]): ServerLinks {
     if (!this.#config) throw new WhittleError('PROTOCOL', 'asked to connect before being admitted');
-    this.#links = new ServerLinks({
+    return new ServerLinks({
       config: this.#config,
-      generation: this.#generation,
+      generation,
       rank: this.#rank,
       cuts,
       servers,
-      onFailure: (error) => this.#fail(error),
+      news: this.#news,
     });
-    return this.#links;
   }
 
   #built(): ComputeClient {
@@ -179,9 +275,18 @@ class WorkerRole {
 
   /** The first failure counts; what breaks after the end of the run is no failure. */
   #fail(reason: unknown): void {
-    if (this.#finished || this.#abort.signal.aborted) return;
+    if (this.#finished) return;
     this.#failure ??= WhittleError.from(reason);
-    this.#abort.abort();
+    this.#timeline?.abort.abort();
+    this.#news.beat();
     this.#wakeFailed();
   }
+}
+
+/** Whether new links to the servers may succeed where these did not. */
+function mayHold(reason: unknown): boolean {
+  return (
+    reason instanceof WhittleError &&
+    (reason.code === 'STALE_GENERATION' || reason.code === 'ROLE_LOST')
+  );
 }

@@ -3,12 +3,9 @@ import type { RunConfig } from '../shared/config/types.ts';
 import { decode, encode, roundingKey, scaleOf } from '../shared/codec/codec.ts';
 import { WhittleError } from '../shared/errors.ts';
 import { openExchange, parameterServerClient } from '../shared/rpc/client.ts';
-import { withDeadline } from '../shared/rpc/deadline.ts';
 import type { FrameStream } from '../shared/rpc/frame-stream.ts';
+import type { Pulse } from './pulse.ts';
 import { ShardView } from './shard-view.ts';
-
-/** Longest wait for weights; a mask update or a slow worker elsewhere is within it. */
-const WEIGHTS_DEADLINE_MS = 600_000;
 
 export interface PulledWeights {
   readonly clock: number;
@@ -30,47 +27,66 @@ export interface SlicePush {
   readonly last: boolean;
 }
 
+/** One server's weights at a clock, with the mask that they are packed under. */
+interface Received {
+  readonly clock: number;
+  readonly maskEpoch: number;
+  readonly body: Uint8Array<ArrayBuffer>;
+  readonly stateBytes: number;
+}
+
 interface Link {
   readonly stream: FrameStream;
   readonly close: () => void;
-  maskEpoch: number;
-  weights: { clock: number; body: Uint8Array<ArrayBuffer>; stateBytes: number } | null;
+  /** Bitmap of the shard under the epoch that the server sent last. */
+  mask: { readonly epoch: number; readonly bits: Uint8Array | null };
+  received: Received | null;
 }
 
-/** A worker's streams to all servers: pushes cut by shard, weights joined from shards. */
+export interface ServerLinksOptions {
+  readonly config: RunConfig;
+  readonly generation: number;
+  readonly rank: number;
+  readonly cuts: readonly number[];
+  readonly servers: readonly string[];
+  /** Beats when weights arrive, a server refuses something, or a link is lost. */
+  readonly news: Pulse;
+}
+
+/**
+ * A worker's streams to all servers: pushes cut by shard, weights joined from shards. Once a link is lost, `check` and
+ * all else throw; the worker then opens new links and asks the servers where they are.
+ */
 export class ServerLinks {
-  readonly #config: RunConfig;
-  readonly #generation: number;
-  readonly #rank: number;
+  readonly #options: ServerLinksOptions;
   readonly #links: Link[];
   readonly #view: ShardView;
+  /** Epoch that the view shows, by server. */
+  readonly #shown: number[];
   #maskChanged = true;
-  #arrived: () => void = () => undefined;
-  readonly #onFailure: (error: WhittleError) => void;
+  #failure: WhittleError | null = null;
+  #closing = false;
 
-  constructor(options: {
-    readonly config: RunConfig;
-    readonly generation: number;
-    readonly rank: number;
-    readonly cuts: readonly number[];
-    readonly servers: readonly string[];
-    readonly onFailure: (error: WhittleError) => void;
-  }) {
-    this.#config = options.config;
-    this.#generation = options.generation;
-    this.#rank = options.rank;
-    this.#onFailure = options.onFailure;
+  constructor(options: ServerLinksOptions) {
+    this.#options = options;
     this.#view = new ShardView(options.cuts);
+    this.#shown = options.servers.map(() => -1);
     this.#links = options.servers.map((address, server) => {
       const client = parameterServerClient(address);
       const stream = openExchange(client, { peer: `server[${server}] at ${address}` });
-      const link: Link = { stream, close: () => client.close(), maskEpoch: -1, weights: null };
+      const link: Link = { stream, close: () => client.close(), mask: { epoch: -1, bits: null }, received: null };
       stream.onMessage((header, body) => this.#receive(server, link, header, body));
       void stream.closed.then((reason) => {
-        if (reason) options.onFailure(reason);
+        if (this.#closing) return;
+        this.#fail(reason ?? new WhittleError('ROLE_LOST', `server[${server}] at ${address} ended the stream`));
       });
       return link;
     });
+  }
+
+  /** Throws what ended the links: ROLE_LOST or STALE_GENERATION where new ones may hold. */
+  check(): void {
+    if (this.#failure) throw this.#failure;
   }
 
   /** Sends the dense initial values, cut by shard; the state goes to the first server, which holds it. */
@@ -84,16 +100,30 @@ export class ServerLinks {
     );
   }
 
-  /** Asks every server for the weights of `clock`. */
-  async pull(clock: number, signal?: AbortSignal): Promise<PulledWeights> {
-    await Promise.all(this.#links.map((link) => link.stream.send(this.#header('PULL', { clock }))));
-    return this.weights(clock, signal);
+  /**
+   * Asks all servers where they are and gets the weights of the smallest clock, which all of them still keep: a server
+   * is ahead of another by one step at most.
+   */
+  async pullNewest(wait: () => Promise<void>): Promise<PulledWeights> {
+    for (;;) {
+      for (const link of this.#links) link.received = null;
+      await Promise.all(this.#links.map((link) => link.stream.send(this.#header('PULL', { newest: true }))));
+      while (this.#links.some((link) => link.received === null)) await wait();
+      const clock = Math.min(...this.#links.map((link) => link.received?.clock ?? 0));
+      const ahead = this.#links.filter((link) => link.received?.clock !== clock);
+      for (const link of ahead) link.received = null;
+      await Promise.all(ahead.map((link) => link.stream.send(this.#header('PULL', { clock }))));
+      while (this.#links.some((link) => link.received === null)) await wait();
+      if (this.has(clock)) return this.take(clock);
+    }
   }
 
   /** Sends one slice to every server. Resolves when the bytes are handed to the transport. */
   async push(push: SlicePush): Promise<void> {
-    const format = this.#config.wire.push;
-    const key = roundingKey(this.#config.seed, push.step, push.slice);
+    this.check();
+    const { config } = this.#options;
+    const format = config.wire.push;
+    const key = roundingKey(config.seed, push.step, push.slice);
     // One scale for the whole slice, and random numbers by position, so that shard cuts change no bit.
     const scale = format === 'int8' ? scaleOf(push.gradient) : undefined;
     await Promise.all(
@@ -112,47 +142,77 @@ export class ServerLinks {
           stateBytes: state.byteLength,
           last: push.last,
         });
-        return link.stream.send({ ...header, maskEpoch: link.maskEpoch }, [body, state]);
+        return link.stream.send({ ...header, maskEpoch: this.#shown[server] ?? -1 }, [body, state]);
       }),
     );
   }
 
-  /** Waits for the weights of `clock` from every server. */
-  async weights(clock: number, signal?: AbortSignal): Promise<PulledWeights> {
-    const complete = (): boolean => this.#links.every((link) => link.weights?.clock === clock);
-    while (!complete()) {
-      const late = this.#links.flatMap((link, server) => (link.weights?.clock === clock ? [] : [`server[${server}]`]));
-      await withDeadline(
-        new Promise<void>((resolve) => (this.#arrived = resolve)),
-        WEIGHTS_DEADLINE_MS,
-        `weights of step ${clock} from ${late.join(', ')}`,
-        signal,
-      );
-    }
-    return this.#join(clock);
+  /** Whether the weights of `clock` are there from every server. */
+  has(clock: number): boolean {
+    return this.#links.every((link) => link.received?.clock === clock);
+  }
+
+  /** Whether a server answered with later weights: the others did this worker's part, and it has fallen behind. */
+  isBehind(clock: number): boolean {
+    return this.#links.some((link) => (link.received?.clock ?? 0) > clock);
+  }
+
+  /** For messages: whose weights of `clock` are not there yet. */
+  late(clock: number): string {
+    return this.#links
+      .flatMap((link, server) => (link.received?.clock === clock ? [] : [`server[${server}]`]))
+      .join(', ');
+  }
+
+  /** Takes the weights of `clock`, which `has`. */
+  take(clock: number): PulledWeights {
+    const taken = this.#links.map((link, server) => {
+      const { received, mask } = link;
+      if (received?.clock !== clock) throw new WhittleError('INTERNAL', `no weights of server[${server}] at ${clock}`);
+      if (this.#shown[server] !== received.maskEpoch && mask.bits) {
+        this.#view.setMask(server, mask.bits);
+        this.#maskChanged = true;
+      }
+      this.#shown[server] = received.maskEpoch;
+      link.received = null;
+      return received;
+    });
+    const total = this.#view.packedRange(this.#links.length - 1)[1];
+    const packed = new Float32Array(total);
+    let state = new Float32Array(0);
+    taken.forEach(({ body, stateBytes }, server) => {
+      const cut = body.byteLength - stateBytes;
+      const [begin, end] = this.#view.packedRange(server);
+      packed.set(decode(this.#options.config.wire.pull, body.subarray(0, cut), end - begin), begin);
+      if (stateBytes > 0) state = new Float32Array(body.slice(cut).buffer);
+    });
+    const mask = this.#maskChanged ? this.#view.mask() : null;
+    this.#maskChanged = false;
+    return { clock, packed, state, mask };
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#links.map((link) => link.stream.close()));
+    this.#closing = true;
+    await Promise.all(this.#links.map((link) => link.stream.close().catch(() => undefined)));
     for (const link of this.#links) link.close();
   }
 
   #receive(server: number, link: Link, header: Header__Output, body: Uint8Array<ArrayBuffer>): void {
-    if (header.generation !== this.#generation) return;
+    if (header.generation !== this.#options.generation) return;
     switch (header.kind) {
       case 'MASK':
-        link.maskEpoch = header.maskEpoch;
-        this.#view.setMask(server, body);
-        this.#maskChanged = true;
+        link.mask = { epoch: header.maskEpoch, bits: body };
+        // Weights that came before under another mask cannot be read any more.
+        if (link.received && link.received.maskEpoch !== header.maskEpoch) link.received = null;
         return;
       case 'WEIGHTS':
-        link.weights = { clock: header.clock, body, stateBytes: header.stateBytes };
-        this.#arrived();
+        link.received = { clock: header.clock, maskEpoch: header.maskEpoch, body, stateBytes: header.stateBytes };
+        this.#options.news.beat();
         return;
       case 'REFUSED':
-        this.#onFailure(
+        this.#fail(
           new WhittleError(
-            'PROTOCOL',
+            header.reason === 'STALE_GENERATION' ? 'STALE_GENERATION' : 'PROTOCOL',
             `server[${server}] refused slice ${header.slice} of step ${header.clock}: ${header.reason}`,
           ),
         );
@@ -162,26 +222,14 @@ export class ServerLinks {
     }
   }
 
-  #join(clock: number): PulledWeights {
-    const total = this.#view.packedRange(this.#links.length - 1)[1];
-    const packed = new Float32Array(total);
-    let state = new Float32Array(0);
-    this.#links.forEach((link, server) => {
-      const { weights } = link;
-      if (!weights) throw new WhittleError('INTERNAL', `no weights of server[${server}]`);
-      const cut = weights.body.byteLength - weights.stateBytes;
-      const [begin, end] = this.#view.packedRange(server);
-      packed.set(decode(this.#config.wire.pull, weights.body.subarray(0, cut), end - begin), begin);
-      if (weights.stateBytes > 0) state = new Float32Array(weights.body.slice(cut).buffer);
-      link.weights = null;
-    });
-    const mask = this.#maskChanged ? this.#view.mask() : null;
-    this.#maskChanged = false;
-    return { clock, packed, state, mask };
+  #fail(reason: WhittleError): void {
+    this.#failure ??= reason;
+    this.#options.news.beat();
   }
 
   #header<K extends 'INITIAL' | 'PULL' | 'PUSH', F extends object>(kind: K, fields: F) {
-    return { kind, generation: this.#generation, sender: this.#rank, ...fields };
+    const { generation, rank } = this.#options;
+    return { kind, generation, sender: rank, ...fields };
   }
 }
 

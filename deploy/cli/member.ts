@@ -1,11 +1,13 @@
 import { resolve } from 'node:path';
 import { WhittleError } from '../../shared/errors.ts';
 import { endLingering, roleSignal } from '../launchers/role-signal.ts';
+import { schedulerLocator } from '../../shared/coordination/locate.ts';
 import type { OptionDefinitions } from './command.ts';
 
 /** What a server or worker is told. */
 export interface MemberOptions {
-  readonly scheduler: string;
+  /** Null: the run directory says. */
+  readonly scheduler: string | null;
   /** Null: the scheduler gives one. */
   readonly rank: number | null;
   readonly host: string;
@@ -16,7 +18,11 @@ export interface MemberOptions {
 
 /** The options of `server` and `worker`, which are the same. */
 export const memberOptions = {
-  scheduler: { type: 'string', label: 'HOST:PORT', description: "the scheduler's address" },
+  scheduler: {
+    type: 'string',
+    label: 'HOST:PORT',
+    description: "the scheduler's address; default: the run directory says",
+  },
   runDir: { type: 'string', label: 'DIR', description: 'run directory, on storage that all roles share' },
   rank: { type: 'integer', label: 'N', min: 0, description: 'rank to take; default: the scheduler gives one' },
   host: { type: 'string', label: 'ADDRESS', default: '127.0.0.1', description: 'address to listen on' },
@@ -44,11 +50,11 @@ export async function runMember(
   signal: AbortSignal,
   run: (options: MemberOptions) => Promise<number>,
 ): Promise<number> {
-  const scheduler = required(options.scheduler, '--scheduler');
-  if (!/^.+:\d{1,5}$/.test(scheduler))
+  const scheduler = options.scheduler ?? null;
+  if (scheduler !== null && !/^.+:\d{1,5}$/.test(scheduler))
     throw new WhittleError('USAGE', `--scheduler is "${scheduler}"; give HOST:PORT, such as 127.0.0.1:7000`);
   const runDirectory = resolve(required(options.runDir, '--run-dir'));
-  const role = roleSignal({ signal, scheduler });
+  const role = roleSignal({ signal, scheduler: schedulerLocator(runDirectory, scheduler) });
   try {
     return await run({
       scheduler,

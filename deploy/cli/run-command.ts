@@ -70,6 +70,7 @@ export async function runInForeground(prepared: PreparedRun, output: Output, sig
       signal,
       onStarted: (run) =>
         progress.line(`started ${run.processes.length} processes, scheduler at ${run.schedulerAddress}`),
+      onNotice: (line) => progress.line(line),
       onStatus: (status) => {
         last = status;
         progress.update(status);

@@ -18,6 +18,7 @@ function report(message: BackgroundReport): void {
 try {
   const result = await executeRun(launcherOf(job.launcher, job.launcherOptions), job.plan, {
     signal: controller.signal,
+    onNotice: (line) => process.stderr.write(`${new Date().toISOString()} ${line}\n`),
     onStarted: ({ schedulerAddress, processes }) =>
       report({ event: 'started', pid: process.pid, schedulerAddress, processes }),
   });

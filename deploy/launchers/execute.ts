@@ -1,4 +1,5 @@
 import { rm, stat } from 'node:fs/promises';
+import { schedulerLocator } from '../../shared/coordination/locate.ts';
 import { schedulerClient, unary } from '../../shared/rpc/client.ts';
 import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunFailure, RunResult, RunStatus, StepMetrics } from '../../shared/telemetry/run-status.ts';
@@ -19,6 +20,8 @@ export interface RunHooks {
   readonly signal?: AbortSignal;
   /** All processes are started. */
   readonly onStarted?: (run: LaunchedRun) => void;
+  /** What the launcher did or waits for, in one line: `server[1] was killed by SIGKILL; started again (2 of 10)`. */
+  readonly onNotice?: (line: string) => void;
   /** About twice a second, and at every change of state. */
   readonly onStatus?: (status: RunStatus) => void;
   /** Every step's record, in order. */
@@ -40,8 +43,22 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
   // The result of an earlier part of the run must not be taken for that of this one.
   await rm(directory.resultFile, { force: true });
   let run: LaunchedRun;
+  let started: LaunchedRun | null = null;
+  let broken: { readonly error: unknown } | null = null;
+  const endBroken = (error: unknown): void => {
+    broken ??= { error };
+    started?.kill();
+  };
+  const tell = (line: string): void => {
+    try {
+      hooks.onNotice?.(line);
+    } catch (error) {
+      endBroken(error);
+    }
+  };
   try {
-    run = await launcher.start(plan, signal);
+    run = await launcher.start(plan, signal, tell);
+    started = run;
   } catch (error) {
     const written = await directory.readResult();
     if (written !== null) return written;
@@ -51,13 +68,10 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
   const over = new AbortController();
   const steps = await StepFeed.open(directory, plan.resume !== null, hooks.onStep);
   let last: RunStatus | null = null;
-  let broken: { readonly error: unknown } | null = null;
-  const endBroken = (error: unknown): void => {
-    broken ??= { error };
-    run.kill();
-  };
+  if (broken !== null) run.kill();
+  const locate = schedulerLocator(plan.runDirectory, run.schedulerAddress);
   const following = followRun({
-    address: run.schedulerAddress,
+    locate,
     signal: over.signal,
     readStatus: () => directory.readStatus().catch(() => null),
     onStatus: (status) => {
@@ -66,7 +80,7 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
       steps.poll().catch(endBroken);
     },
   }).catch(endBroken);
-  const stopping = stopOnAbort(run, signal);
+  const stopping = stopOnAbort(run, locate, signal);
   try {
     hooks.onStarted?.(run);
   } catch (error) {
@@ -85,13 +99,13 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
 }
 
 /** First abort: the scheduler is asked to stop. Where it cannot be, or does not in time, everything is killed. */
-function stopOnAbort(run: LaunchedRun, signal: AbortSignal): { dispose(): void } {
+function stopOnAbort(run: LaunchedRun, locate: () => Promise<string | null>, signal: AbortSignal): { dispose(): void } {
   let deadline: NodeJS.Timeout | undefined;
   let disposed = false;
   const stop = async (): Promise<void> => {
     deadline = setTimeout(() => run.kill(), STOP_DEADLINE);
     try {
-      await (run.stop?.() ?? askToStop(run.schedulerAddress, 'interrupted'));
+      await (run.stop?.() ?? askToStop((await locate()) ?? run.schedulerAddress, 'interrupted'));
     } catch {
       if (!disposed) run.kill();
     }
@@ -201,6 +215,7 @@ function unfinished(
     resumedFrom: null,
     stepsComputed: 0,
     slicesByWorker: {},
+    recoveries: status?.totals.recoveries ?? [],
     loss: status?.loss ?? null,
     testAccuracy: status?.testAccuracy ?? null,
     sparsity: status?.sparsity ?? 0,

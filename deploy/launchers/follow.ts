@@ -6,8 +6,8 @@ import type { RunStatus } from '../../shared/telemetry/run-status.ts';
 const POLL_EVERY = 500;
 
 export interface FollowOptions {
-  /** host:port of the scheduler. */
-  readonly address: string;
+  /** host:port of the scheduler now, or null while there is none: one that takes over listens elsewhere. */
+  readonly locate: () => Promise<string | null>;
   /** The end of following. */
   readonly signal: AbortSignal;
   /** status.json, or null while there is none. */
@@ -17,12 +17,14 @@ export interface FollowOptions {
 
 /**
  * Hands on a run's statuses until `signal` is aborted or the run has ended: from the scheduler's Watch rpc,
- * and from status.json when that breaks. Never rejects for want of a scheduler.
+ * and from status.json while that is broken. Never rejects for want of a scheduler.
  */
 export async function followRun(options: FollowOptions): Promise<void> {
-  const ended = await watchScheduler(options);
   let seen = '';
-  while (!ended && !options.signal.aborted) {
+  while (!options.signal.aborted) {
+    const address = await options.locate();
+    if (address !== null && (await watchScheduler(address, options))) return;
+    if (options.signal.aborted) return;
     const status = await options.readStatus();
     if (status !== null && status.updatedAt !== seen) {
       seen = status.updatedAt;
@@ -34,7 +36,7 @@ export async function followRun(options: FollowOptions): Promise<void> {
 }
 
 /** Resolves to true when the run's last status came, false when the stream ended before. */
-async function watchScheduler({ address, signal, onStatus }: FollowOptions): Promise<boolean> {
+async function watchScheduler(address: string, { signal, onStatus }: FollowOptions): Promise<boolean> {
   const client = schedulerClient(address);
   const stream = client.watch({});
   const cancel = (): void => stream.cancel();

@@ -3,7 +3,8 @@ import { isCompiled, packageRoot } from '../../shared/package-root.ts';
 import { defineLauncher } from './define.ts';
 import type { Launcher } from './launcher.ts';
 import { startRole } from './role-process.ts';
-import { superviseRun, type SuperviseDeadlines } from './supervise.ts';
+import type { SuperviseDeadlines } from './role-host.ts';
+import { superviseRun } from './supervise.ts';
 
 export interface LocalOptions {
   /** What follows `node` before the role command and its arguments. Default: this package's command line. */
@@ -31,7 +32,7 @@ export function createLocalLauncher(options: LocalOptions = {}): Launcher {
   const entry = options.entry ?? ownEntry();
   return {
     name: 'local',
-    start: (plan, signal) =>
+    start: (plan, signal, tell) =>
       superviseRun(
         plan,
         signal,
@@ -46,6 +47,7 @@ export function createLocalLauncher(options: LocalOptions = {}): Launcher {
             }),
         },
         options.deadlines,
+        tell,
       ),
   };
 }

@@ -6,13 +6,13 @@ import { LAUNCHER_PIPE } from './role-process.ts';
 const PROBE_EVERY = 500;
 const PROBE_DEADLINE = 2_000;
 /** How long a role that was told to leave may take before it is ended: a scheduler writes a checkpoint first. */
-const LEAVE_DEADLINE = { scheduler: 120_000, member: 10_000 };
+const LEAVE_DEADLINE = 120_000;
 
 export interface RoleSignalOptions {
   /** The command line's own signal: SIGTERM, SIGINT. */
   readonly signal: AbortSignal;
-  /** The scheduler's address, or null in the scheduler itself. */
-  readonly scheduler: string | null;
+  /** Where the scheduler is now, if anywhere; null in the scheduler itself. */
+  readonly scheduler: (() => Promise<string | null>) | null;
   readonly stdin?: NodeJS.ReadStream;
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly probe?: (address: string) => Promise<boolean>;
@@ -38,14 +38,18 @@ export function roleSignal(options: RoleSignalOptions): { readonly signal: Abort
 
   let hardEnd: NodeJS.Timeout | undefined;
   const onAbort = (): void => {
-    hardEnd = setTimeout(() => exit(1), scheduler === null ? LEAVE_DEADLINE.scheduler : LEAVE_DEADLINE.member);
+    hardEnd = setTimeout(() => exit(1), LEAVE_DEADLINE);
     hardEnd.unref();
   };
   if (signal.aborted) onAbort();
   else signal.addEventListener('abort', onAbort, { once: true });
 
+  const isThere = async (): Promise<boolean> => {
+    const address = scheduler === null ? null : await scheduler().catch(() => null);
+    return address !== null && (await probe(address));
+  };
   const launcherGone = async (): Promise<void> => {
-    while (scheduler !== null && !disposed.signal.aborted && (await probe(scheduler))) {
+    while (!disposed.signal.aborted && (await isThere())) {
       await sleep(PROBE_EVERY, undefined, { ref: false, signal: disposed.signal }).catch(() => undefined);
     }
     if (!disposed.signal.aborted)

@@ -36,6 +36,13 @@ export class Exchange {
     if (answer) this.offer(answer, masks);
   }
 
+  /** Answers with the newest weights there are, or with the first. */
+  wantNewest(retained: readonly Answer[], masks: readonly MaskVersion[]): void {
+    this.#waitsFor = 0;
+    const newest = retained.at(-1);
+    if (newest) this.offer(newest, masks);
+  }
+
   offer(answer: Answer, masks: readonly MaskVersion[]): void {
     if (this.#waitsFor === null || answer.clock < this.#waitsFor) return;
     this.#waitsFor = null;

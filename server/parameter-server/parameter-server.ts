@@ -1,3 +1,4 @@
+import type { ConfigureRequest__Output } from '../../protos/generated/whittle/ConfigureRequest.ts';
 import type { Header__Output } from '../../protos/generated/whittle/Header.ts';
 import type { ParameterServerHandlers } from '../../protos/generated/whittle/ParameterServer.ts';
 import type { Directive__Output } from '../../protos/generated/whittle/Directive.ts';
@@ -7,7 +8,9 @@ import { WhittleError } from '../../shared/errors.ts';
 import type { DyadicNode } from '../../shared/layout/dyadic.ts';
 import type { ModelDescription } from '../../shared/layout/model-description.ts';
 import { parameterServerClient, unary } from '../../shared/rpc/client.ts';
+import { retry } from '../../shared/rpc/deadline.ts';
 import { FrameStream } from '../../shared/rpc/frame-stream.ts';
+import type { HeldShard, KeptCommit } from '../../shared/rpc/held-shard.ts';
 import type { MemberSession } from '../../shared/rpc/member-session.ts';
 import { selectionFromMessage } from '../../shared/rpc/selection-messages.ts';
 import { unaryHandler } from '../../shared/rpc/server.ts';
@@ -18,7 +21,10 @@ import { type Answer, Exchange, type MaskVersion } from './exchange.ts';
 import type { ConfigureShard, PushMessage } from './shard-thread.ts';
 import { StepReporter } from './step-reporter.ts';
 
-const NORM_DEADLINE_MS = 30_000;
+const NORM_DEADLINE_MS = 120_000;
+/** Mask commits and shard files that are kept for a scheduler that takes over. */
+const KEPT_COMMITS = 8;
+const KEPT_FILES = 4;
 
 export interface ParameterServerOptions {
   readonly thread: ThreadCaller;
@@ -30,6 +36,7 @@ export interface ParameterServerOptions {
 }
 
 interface AppliedStep {
+  readonly generation: number;
   readonly step: number;
   readonly loss: number;
   readonly sliceWorkers: readonly number[];
@@ -39,6 +46,15 @@ interface AppliedStep {
 /** The rpc side of a parameter server: streams, retained answers, reports. The shard itself lives in its thread. */
 export class ParameterServerRole {
   readonly #options: ParameterServerOptions;
+  /** Ends what waits for others when the generation ends. */
+  #timeline = new AbortController();
+  #configuring: Promise<{ clock: number; maskEpoch: number }> | null = null;
+  /** Told again to a scheduler that takes over. */
+  #isReady = false;
+  #holding: number | null = null;
+  #stopAt: number | null = null;
+  #commits: KeptCommit[] = [];
+  #written: { readonly clock: number; readonly maskEpoch: number; readonly shard: ShardEntry }[] = [];
   readonly #exchanges = new Set<Exchange>();
   readonly #reporter: StepReporter;
   #generation = 0;
@@ -56,9 +72,9 @@ export class ParameterServerRole {
 
   constructor(options: ParameterServerOptions) {
     this.#options = options;
-    this.#reporter = new StepReporter((steps) =>
-      options.session().report({ steps: { generation: this.#generation, steps, socket: options.socketBytes() } }),
-    );
+    this.#reporter = new StepReporter((steps) => {
+      options.session().report({ steps: { generation: this.#generation, steps, socket: options.socketBytes() } });
+    });
     this.#listen(options.thread);
   }
 
@@ -67,30 +83,15 @@ export class ParameterServerRole {
   }
 
   readonly handlers: ParameterServerHandlers = {
-    Configure: unaryHandler(async (request) => {
+    Configure: unaryHandler((request) => {
+      if (request.generation > this.#generation) this.#beginGeneration(request.generation);
       this.#checkGeneration(request.generation);
-      const model = JSON.parse(request.modelDescription) as ModelDescription;
-      this.#config = JSON.parse(request.runFile) as RunConfig;
-      this.#rank = request.rank;
-      const [start, end] = [request.cuts[request.rank], request.cuts[request.rank + 1]];
-      if (start === undefined || end === undefined) {
-        throw new WhittleError('PROTOCOL', `no range for server[${request.rank}] in cuts ${request.cuts.join(', ')}`);
-      }
-      const stateSize = model.states.reduce((sum, state) => sum + state.shape.reduce((a, b) => a * b, 1), 0);
-      this.#stateBytes = request.rank === 0 ? 4 * stateSize : 0;
-      this.#peers = request.servers.map((address) => parameterServerClient(address));
-      const message: ConfigureShard = {
-        generation: request.generation,
-        rank: request.rank,
-        start,
-        end,
-        servers: request.servers.length,
-        model,
-        config: this.#config,
-        runDirectory: this.#options.runDirectory,
-        restoreFrom: request.restoreFrom || null,
-      };
-      return this.#options.thread.call<{ clock: number; maskEpoch: number }>('configure', message);
+      // Asked again it answers the same, unless it failed.
+      this.#configuring ??= this.#configure(request).catch((reason: unknown) => {
+        this.#configuring = null;
+        throw reason;
+      });
+      return this.#configuring;
     }),
 
     Exchange: (call) => {
@@ -126,6 +127,9 @@ export class ParameterServerRole {
         maskEpoch: request.maskEpoch,
         selections: request.selections.map(selectionFromMessage),
       });
+      const { step, maskEpoch, record, generation } = request;
+      if (generation === this.#generation && !this.#commits.some((kept) => kept.maskEpoch >= maskEpoch))
+        this.#commits = [...this.#commits, { step, maskEpoch, survivors, record }].slice(-KEPT_COMMITS);
       return { survivors };
     }),
 
@@ -141,18 +145,52 @@ export class ParameterServerRole {
     }),
   };
 
-  /** The generation that the scheduler admitted this server to; called before anything else. */
+  /** The generation that this server holds a shard of; 0: none. */
+  get generation(): number {
+    return this.#isReady ? this.#generation : 0;
+  }
+
+  /** What it tells a scheduler that takes over, as JSON; empty while it holds nothing. */
+  heldShard(): string {
+    if (!this.#isReady) return '';
+    const held: HeldShard = {
+      generation: this.#generation,
+      clock: this.#holding ?? this.clock,
+      maskEpoch: this.#answers.at(-1)?.maskEpoch ?? 0,
+      stopAt: this.#stopAt,
+      commits: this.#commits,
+    };
+    return JSON.stringify(held);
+  }
+
+  /** Admitted by a scheduler, the first or one that took over: it is told again what another may not have taken in. */
   admitted(generation: number): void {
-    this.#generation = generation;
+    if (!this.#isReady) {
+      // A scheduler may begin in the generation it found; what is configured later moves on from it.
+      this.#generation = Math.max(this.#generation, generation);
+      return;
+    }
+    if (generation !== this.#generation) return;
+    const session = this.#options.session();
+    const { clock } = this;
+    session.report({ serverReady: { generation, clock, maskEpoch: this.#answers.at(-1)?.maskEpoch ?? 0 } });
+    this.#reporter.again();
+    for (const { shard, ...written } of this.#written)
+      session.report({ shardWritten: { generation, ...written, shard: JSON.stringify(shard) } });
+    if (this.#holding !== null) session.report({ hold: { generation, step: this.#holding } });
   }
 
   directive(directive: Directive__Output): void {
+    if (directive.recorded?.generation === this.#generation) this.#reporter.recorded(directive.recorded.step);
     if (!directive.cutAt) return;
     const { clock, stop } = directive.cutAt;
     const { session } = this.#options;
     this.#options.thread.call<number | null>('cutAt', { clock, stop }).then(
       (refusedAt) => {
-        if (refusedAt === null) return;
+        if (refusedAt === null) {
+          if (stop) this.#stopAt = clock;
+          return;
+        }
         session().report({ cutRefused: { generation: this.#generation, proposed: clock, clock: refusedAt } });
       },
       (reason: unknown) => this.#options.onFailure(WhittleError.from(reason)),
@@ -161,41 +199,99 @@ export class ParameterServerRole {
 
   /** Sends what is still to be reported and closes every stream. */
   async close(): Promise<void> {
+    this.#timeline.abort();
     this.#reporter.flush();
     for (const peer of this.#peers) peer.close();
     await Promise.all([...this.#exchanges].map((exchange) => exchange.stream.close()));
   }
 
+  /** Drops all that belongs to an older generation: its streams, its answers, what it reported. */
+  #beginGeneration(generation: number): void {
+    this.#generation = generation;
+    this.#timeline.abort();
+    this.#timeline = new AbortController();
+    this.#configuring = null;
+    this.#isReady = false;
+    this.#holding = null;
+    this.#stopAt = null;
+    this.#commits = [];
+    this.#written = [];
+    this.#answers = [];
+    this.#masks = [];
+    this.#stepOf = null;
+    this.#reporter.reset();
+    for (const peer of this.#peers) peer.close();
+    this.#peers = [];
+    const stale = new WhittleError('STALE_GENERATION', `the run went over to generation ${generation}`);
+    for (const { stream } of this.#exchanges) stream.destroy(stale);
+  }
+
+  async #configure(request: ConfigureRequest__Output): Promise<{ clock: number; maskEpoch: number }> {
+    const model = JSON.parse(request.modelDescription) as ModelDescription;
+    this.#config = JSON.parse(request.runFile) as RunConfig;
+    this.#rank = request.rank;
+    const [start, end] = [request.cuts[request.rank], request.cuts[request.rank + 1]];
+    if (start === undefined || end === undefined) {
+      throw new WhittleError('PROTOCOL', `no range for server[${request.rank}] in cuts ${request.cuts.join(', ')}`);
+    }
+    const stateSize = model.states.reduce((sum, state) => sum + state.shape.reduce((a, b) => a * b, 1), 0);
+    this.#stateBytes = request.rank === 0 ? 4 * stateSize : 0;
+    this.#peers = request.servers.map((address) => parameterServerClient(address));
+    const message: ConfigureShard = {
+      generation: request.generation,
+      rank: request.rank,
+      start,
+      end,
+      servers: request.servers.length,
+      model,
+      config: this.#config,
+      runDirectory: this.#options.runDirectory,
+      restoreFrom: request.restoreFrom || null,
+    };
+    return this.#options.thread.call<{ clock: number; maskEpoch: number }>('configure', message);
+  }
+
   #listen(thread: ThreadCaller): void {
-    const report = (message: Parameters<MemberSession['report']>[0]): void => this.#options.session().report(message);
-    thread.on<{ clock: number; maskEpoch: number; weights: Uint8Array; mask: Uint8Array | null }>(
+    const report = (message: Parameters<MemberSession['report']>[0]): void =>
+      void this.#options.session().report(message);
+    /** Hands on what the thread says of the generation in force. */
+    const on = <T extends object>(event: string, handle: (payload: T & { readonly generation: number }) => void): void =>
+      thread.on<T & { readonly generation: number }>(event, (payload) => {
+        if (payload.generation === this.#generation) handle(payload);
+      });
+    on<{ clock: number; maskEpoch: number; weights: Uint8Array; mask: Uint8Array | null }>(
       'published',
       ({ clock, maskEpoch, weights, mask }) => {
+        this.#holding = null;
         if (mask) this.#masks = [...this.#masks.slice(-1), { epoch: maskEpoch, bits: mask }];
         const isFirst = this.#answers.length === 0;
         const answer: Answer = { clock, maskEpoch, body: weights, stateBytes: this.#stateBytes };
         this.#answers = [...this.#answers.slice(-1), answer];
         for (const exchange of this.#exchanges) exchange.offer(answer, this.#masks);
         this.#reportStep(clock);
-        if (isFirst) report({ serverReady: { generation: this.#generation, clock, maskEpoch } });
+        if (!isFirst) return;
+        this.#isReady = true;
+        report({ serverReady: { generation: this.#generation, clock, maskEpoch } });
       },
     );
-    thread.on<{ step: number }>('hold', ({ step }) => report({ hold: { generation: this.#generation, step } }));
-    thread.on<{ step: number; nodes: readonly DyadicNode[] }>('norm', ({ step, nodes }) =>
-      this.#shareNorm(step, nodes),
-    );
-    thread.on<AppliedStep>('stepDone', (step) => (this.#stepOf = step));
-    thread.on<{ clock: number; maskEpoch: number; shard: ShardEntry }>(
+    on<{ step: number }>('hold', ({ generation, step }) => {
+      this.#holding = step;
+      report({ hold: { generation, step } });
+    });
+    on<{ step: number; nodes: readonly DyadicNode[] }>('norm', ({ step, nodes }) => this.#shareNorm(step, nodes));
+    on<AppliedStep>('stepDone', (step) => (this.#stepOf = step));
+    on<{ clock: number; maskEpoch: number; shard: ShardEntry }>(
       'shardWritten',
-      ({ clock, maskEpoch, shard }) => {
+      ({ generation, clock, maskEpoch, shard }) => {
+        this.#written = [...this.#written, { clock, maskEpoch, shard }].slice(-KEPT_FILES);
         this.#reporter.flush();
         // By now the answers of this clock have left the sockets, which a report made with them cannot count.
-        report({ steps: { generation: this.#generation, steps: [], socket: this.#options.socketBytes() } });
-        report({ shardWritten: { generation: this.#generation, clock, maskEpoch, shard: JSON.stringify(shard) } });
+        report({ steps: { generation, steps: [], socket: this.#options.socketBytes() } });
+        report({ shardWritten: { generation, clock, maskEpoch, shard: JSON.stringify(shard) } });
       },
     );
-    thread.on<{ clock: number; code: string; message: string }>('checkpointFailed', (failed) =>
-      report({ checkpointFailed: { generation: this.#generation, ...failed } }),
+    on<{ clock: number; code: string; message: string }>('checkpointFailed', (failed) =>
+      report({ checkpointFailed: failed }),
     );
   }
 
@@ -213,7 +309,8 @@ export class ParameterServerRole {
       case 'PUSH':
         return this.#push(exchange, header, body, release);
       case 'PULL':
-        exchange.want(header.clock, this.#answers, this.#masks);
+        if (header.newest) exchange.wantNewest(this.#answers, this.#masks);
+        else exchange.want(header.clock, this.#answers, this.#masks);
         return undefined;
       case 'INITIAL':
         return this.#options.thread.call('initialize', { body, stateBytes: header.stateBytes }, [body.buffer]);
@@ -258,12 +355,23 @@ export class ParameterServerRole {
       indices: nodes.map(({ index }) => index),
       sums: nodes.map(({ sum }) => sum),
     };
+    const { signal } = this.#timeline;
+    const what = `server[%] to take its part of the gradient norm of step ${step}`;
     const shared = this.#peers.map((peer, rank) =>
       rank === this.#rank
         ? this.#options.thread.call('peerNorm', { step, sender: rank, nodes })
-        : unary(peer, 'shareNorm', request, { deadlineMilliseconds: NORM_DEADLINE_MS }),
+        : retry((deadlineMilliseconds) => unary(peer, 'shareNorm', request, { deadlineMilliseconds, signal }), {
+            deadlineMilliseconds: NORM_DEADLINE_MS,
+            what: what.replace('%', String(rank)),
+            signal,
+          }),
     );
-    Promise.all(shared).catch((reason: unknown) => this.#options.onFailure(WhittleError.from(reason)));
+    Promise.all(shared).catch((reason: unknown) => {
+      const error = WhittleError.from(reason);
+      // The peer went over to a newer generation before this server: the scheduler tells this one next.
+      if (signal.aborted || error.code === 'STALE_GENERATION') return;
+      this.#options.onFailure(error);
+    });
   }
 
   /** One record a step, made when its answers are sent, so that their bytes belong to it. */

@@ -55,8 +55,13 @@ serveThread(port, {
       message.rank === 0
         ? message.model.states.reduce((sum, state) => sum + state.shape.reduce((a, b) => a * b, 1), 0)
         : 0;
-    options = message;
-    shard = new Shard({
+    // Pushes of an older generation that still wait will never be reduced: their bytes are free again.
+    for (const consumed of consumers.values()) consumed();
+    consumers.clear();
+    const { generation } = message;
+    const tell = (event: string, payload: object, transfer: readonly TransferListItem[] = []): void =>
+      emit(event, { generation, ...payload }, transfer);
+    const next = new Shard({
       config: message.config,
       space,
       start: message.start,
@@ -65,24 +70,26 @@ serveThread(port, {
       stateSize,
       events: {
         published: (clock, maskEpoch, weights, mask) =>
-          emit('published', { clock, maskEpoch, weights, mask }, [weights.buffer as ArrayBuffer]),
-        hold: (step) => emit('hold', { step }),
-        norm: (step, nodes) => emit('norm', { step, nodes }),
-        snapshot: (clock, maskEpoch, snapshot) => void write(clock, maskEpoch, snapshot),
+          tell('published', { clock, maskEpoch, weights, mask }, [weights.buffer as ArrayBuffer]),
+        hold: (step) => tell('hold', { step }),
+        norm: (step, nodes) => tell('norm', { step, nodes }),
+        snapshot: (clock, maskEpoch, snapshot) => void write(message, clock, maskEpoch, snapshot),
         consumed: (push) => {
           consumers.get(push)?.();
           consumers.delete(push);
         },
-        stepDone: (step, loss, sliceWorkers) => emit('stepDone', { step, loss, sliceWorkers, at: performance.now() }),
+        stepDone: (step, loss, sliceWorkers) => tell('stepDone', { step, loss, sliceWorkers, at: performance.now() }),
       },
     });
+    options = message;
+    shard = next;
     if (message.restoreFrom) {
       const store = new CheckpointStore(message.runDirectory);
       const manifest: Manifest = await store.read(message.restoreFrom);
       const snapshot = await store.readRange(manifest, message.start, message.end, { withState: stateSize > 0 });
-      shard.restore(manifest.clock, manifest.maskEpoch, snapshot);
+      next.restore(manifest.clock, manifest.maskEpoch, snapshot);
     }
-    return { clock: shard.clock, maskEpoch: shard.maskEpoch };
+    return { clock: next.clock, maskEpoch: next.maskEpoch };
   },
 
   initialize({ body, stateBytes }: { body: Uint8Array; stateBytes: number }) {
@@ -134,15 +141,19 @@ serveThread(port, {
   },
 });
 
-async function write(clock: number, maskEpoch: number, snapshot: ShardSnapshot): Promise<void> {
-  const { options } = configured();
+async function write(
+  { runDirectory, rank, generation }: ConfigureShard,
+  clock: number,
+  maskEpoch: number,
+  snapshot: ShardSnapshot,
+): Promise<void> {
   try {
-    const folder = await new CheckpointStore(options.runDirectory).create(clock, options.generation);
-    const shard = await writeShardFile(folder, options.rank, snapshot);
-    emit('shardWritten', { clock, maskEpoch, shard });
+    const folder = await new CheckpointStore(runDirectory).create(clock, generation);
+    const shard = await writeShardFile(folder, rank, snapshot);
+    emit('shardWritten', { generation, clock, maskEpoch, shard });
   } catch (reason) {
     const error = WhittleError.from(reason, 'CHECKPOINT');
-    emit('checkpointFailed', { clock, code: error.code, message: error.rawMessage });
+    emit('checkpointFailed', { generation, clock, code: error.code, message: error.rawMessage });
   }
 }
 

@@ -9,6 +9,8 @@ export interface CommitterOptions {
   readonly generation: number;
   readonly servers: number;
   readonly keep: number;
+  /** Clock of the newest checkpoint when this scheduler took over; what servers report again up to it is done. */
+  readonly after: number;
   /** What the manifest says beside shards, clock and epoch. */
   readonly describe: (
     clock: number,
@@ -35,6 +37,7 @@ export class CheckpointCommitter {
   }
 
   shardWritten(server: number, clock: number, maskEpoch: number, entry: ShardEntry): void {
+    if (clock <= this.#options.after) return;
     let parts = this.#parts.get(clock);
     if (!parts) this.#parts.set(clock, (parts = new Map<number, ShardEntry>()));
     parts.set(server, entry);

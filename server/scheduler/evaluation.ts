@@ -29,13 +29,18 @@ export class EvaluationRound {
     this.#chunks = chunks;
   }
 
-  /** Chunks shared among `workers` in turn. */
-  share(workers: readonly number[]): Map<number, number[]> {
+  /** Chunks without a result yet. */
+  get missing(): number[] {
+    return Array.from({ length: this.#chunks }, (_, chunk) => chunk).filter((chunk) => !this.#results.has(chunk));
+  }
+
+  /** `chunks` shared among `workers` in turn. */
+  share(workers: readonly number[], chunks: readonly number[]): Map<number, number[]> {
     const shares = new Map<number, number[]>(workers.map((worker) => [worker, []]));
-    for (let chunk = 0; chunk < this.#chunks; chunk += 1) {
-      const worker = workers[chunk % workers.length];
+    chunks.forEach((chunk, i) => {
+      const worker = workers[i % workers.length];
       if (worker !== undefined) shares.get(worker)?.push(chunk);
-    }
+    });
     return shares;
   }
 

@@ -7,14 +7,22 @@ export interface EvaluationsOptions {
   readonly members: Members;
   /** Chunks of the test set; 0 without one. */
   readonly chunks: () => number;
-  readonly slicesOf: (worker: number) => readonly number[];
+  /** Workers that hold the weights of the newest clock: those with slices. */
+  readonly holders: () => readonly number[];
   readonly onEvaluated: (evaluation: Evaluation) => void;
+  readonly warn: (message: string) => void;
+}
+
+interface Round {
+  readonly round: EvaluationRound;
+  /** Workers that hold the weights of its clock. */
+  readonly holders: Set<number>;
 }
 
 /** The evaluations under way beside training, one round a clock. */
 export class Evaluations {
   readonly #options: EvaluationsOptions;
-  readonly #rounds = new Map<number, EvaluationRound>();
+  readonly #rounds = new Map<number, Round>();
   #finalDone = false;
 
   constructor(options: EvaluationsOptions) {
@@ -33,24 +41,53 @@ export class Evaluations {
 
   /** Shares the test set among the workers that hold the weights of every clock: those with slices. */
   begin(clock: number): void {
-    const { members, chunks, slicesOf } = this.#options;
-    if (chunks() === 0) return;
-    const round = new EvaluationRound(clock, chunks());
-    this.#rounds.set(clock, round);
-    const workers = members.of('worker').filter((worker) => slicesOf(worker.rank).length > 0);
-    const shares = round.share(workers.map((worker) => worker.rank));
-    for (const worker of workers) {
-      members.send(worker, { evaluate: { clock, chunks: shares.get(worker.rank) ?? [] } });
-    }
+    const { chunks, holders } = this.#options;
+    if (chunks() === 0 || this.#rounds.has(clock)) return;
+    const begun: Round = { round: new EvaluationRound(clock, chunks()), holders: new Set(holders()) };
+    this.#rounds.set(clock, begun);
+    this.#ask(begun, begun.round.missing);
   }
 
   add(result: ChunkResult): void {
     const { members, training, onEvaluated } = this.#options;
-    const evaluation = this.#rounds.get(result.clock)?.add(result) ?? null;
+    const evaluation = this.#rounds.get(result.clock)?.round.add(result) ?? null;
     if (!evaluation) return;
     this.#rounds.delete(result.clock);
     members.broadcast('worker', { evaluationOver: { clock: result.clock } });
     if (evaluation.clock === training.steps) this.#finalDone = true;
     onEvaluated(evaluation);
+  }
+
+  /** What a worker that is gone did not finish is done by the others that hold the weights. */
+  lost(worker: number): void {
+    for (const [clock, each] of this.#rounds) {
+      if (!each.holders.delete(worker)) continue;
+      if (each.holders.size > 0) this.#ask(each, each.round.missing);
+      else if (clock !== this.#options.training.steps) {
+        this.#rounds.delete(clock);
+        this.#options.warn(`the evaluation of step ${clock} is lost with the last worker that held its weights`);
+      }
+    }
+  }
+
+  /** The last weights can be had by any worker, also one that came after the last step. */
+  joined(worker: number): void {
+    const last = this.#rounds.get(this.#options.training.steps);
+    if (!last || last.holders.size > 0) return;
+    last.holders.add(worker);
+    this.#ask(last, last.round.missing);
+  }
+
+  #ask({ round, holders }: Round, chunks: readonly number[]): void {
+    const { members } = this.#options;
+    const workers = members.of('worker').filter(({ rank }) => holders.has(rank));
+    const shares = round.share(
+      workers.map(({ rank }) => rank),
+      chunks,
+    );
+    for (const worker of workers) {
+      const share = shares.get(worker.rank) ?? [];
+      members.send(worker, { evaluate: { clock: round.clock, chunks: share } });
+    }
   }
 }

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
-import { basename } from 'node:path';
 import type { ServerDuplexStream, ServerWritableStream } from '@grpc/grpc-js';
 import type { Directive } from '../../protos/generated/whittle/Directive.ts';
 import type { Report__Output } from '../../protos/generated/whittle/Report.ts';
+import type { RoleExitedRequest__Output } from '../../protos/generated/whittle/RoleExitedRequest.ts';
 import type { StatusReply } from '../../protos/generated/whittle/StatusReply.ts';
 import type { StatusRequest__Output } from '../../protos/generated/whittle/StatusRequest.ts';
 import type { StopRequest__Output } from '../../protos/generated/whittle/StopRequest.ts';
@@ -10,30 +10,32 @@ import { digestCheckpoint, survivorsByParameter } from '../../shared/checkpoint/
 import type { Manifest } from '../../shared/checkpoint/manifest.ts';
 import { CheckpointStore } from '../../shared/checkpoint/store.ts';
 import { parseRunConfig } from '../../shared/config/effective.ts';
-import type { Coordinator } from '../../shared/coordination/coordinator.ts';
 import { EmbeddedCoordinator } from '../../shared/coordination/embedded.ts';
 import { acquireRunLock, type RunLock } from '../../shared/coordination/lock.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import { Scheduler } from '../../shared/rpc/proto.ts';
+import { toStatus } from '../../shared/rpc/rpc-errors.ts';
 import { type RunningServer, service, startServer, unaryHandler } from '../../shared/rpc/server.ts';
-import { createLogger, type Logger } from '../../shared/telemetry/log.ts';
+import { createLogger } from '../../shared/telemetry/log.ts';
 import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunFailure, RunState } from '../../shared/telemetry/run-status.ts';
-import { whittleVersion } from '../../shared/version.ts';
-import { Run, type RunOutcome } from './run.ts';
+import type { RunOutcome } from './run.ts';
 import { RunProgress } from './run-progress.ts';
+import { type Beginning, Timeline } from './timeline.ts';
 
 export interface SchedulerOptions {
   readonly runDirectory: string;
   readonly host: string;
   readonly port: number;
-  /** `folder`: the checkpoint to continue from, or null for the newest usable one. Null: a new run. */
-  readonly resume: { readonly folder: string | null } | null;
+  /** 0, or that of a standby. */
+  readonly rank: number;
+  readonly beginning: Beginning;
   readonly signal: AbortSignal;
 }
 
 type SessionStream = ServerDuplexStream<Report__Output, Directive>;
 type WatchStream = ServerWritableStream<StatusRequest__Output, StatusReply>;
+type Outcome = Exclude<RunOutcome, { state: 'ROLLBACK' | 'ABANDONED' }>;
 
 const STATUS_MS = 500;
 const GRACE_MS = 2_000;
@@ -43,13 +45,13 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
   const directory = new RunDirectory(options.runDirectory);
   const log = createLogger({
     role: 'scheduler',
-    rank: 0,
+    rank: options.rank,
     runId: directory.runId,
-    file: directory.logFile('scheduler', 0),
+    file: directory.logFile('scheduler', options.rank),
   });
   const watchers = new Set<WatchStream>();
-  let live: { run: Run; status: () => string } | null = null;
-  const current = (): { run: Run; status: () => string } => {
+  let live: { timeline: Timeline; status: () => string } | null = null;
+  const current = (): { timeline: Timeline; status: () => string } => {
     if (!live) throw new WhittleError('ROLE_LOST', 'the scheduler is starting; ask again', { retryable: true });
     return live;
   };
@@ -63,7 +65,10 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
       port: options.port,
       services: [
         service(Scheduler.service, {
-          Session: (stream: SessionStream) => current().run.members.accept(stream),
+          Session: (stream: SessionStream) => {
+            if (live) live.timeline.members.accept(stream);
+            else stream.emit('error', toStatus(new WhittleError('ROLE_LOST', 'the scheduler is starting; ask again')));
+          },
           Status: unaryHandler(() => ({ json: current().status() })),
           Watch: (stream: WatchStream) => {
             watchers.add(stream);
@@ -71,7 +76,12 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
             stream.on('cancelled', () => watchers.delete(stream));
           },
           Stop: unaryHandler((request: StopRequest__Output) => {
-            current().run.stop(request.reason || 'asked to stop');
+            current().timeline.stop(request.reason || 'asked to stop');
+            return {};
+          }),
+          RoleExited: unaryHandler(({ role, rank, message, replaced }: RoleExitedRequest__Output) => {
+            log.warn({ replaced }, message);
+            if (role === 'server' || role === 'worker') current().timeline.roleExited(role, rank, message, replaced);
             return {};
           }),
         }),
@@ -80,68 +90,61 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
     lock = await acquireRunLock(options.runDirectory, { address: server.address });
     coordinator = await EmbeddedCoordinator.open(options.runDirectory);
     const store = new CheckpointStore(options.runDirectory);
-    const restored = options.resume ? await findCheckpoint(store, coordinator, options.resume.folder, log) : null;
-    const generation = await coordinator.takeGeneration(
-      restored ? { clock: restored.clock, checkpoint: store.folderName(restored.clock, restored.generation) } : null,
-    );
-    await directory.metrics.truncate(restored?.clock ?? 0);
     let changed = true;
     const progress = new RunProgress({
       runId: directory.runId,
       runDirectory: options.runDirectory,
-      generation,
       config,
-      restored,
       address: server.address,
       onMetrics: (records) => directory.metrics.append(records),
       onChange: () => (changed = true),
     });
-    const run = new Run({
-      runId: directory.runId,
-      whittleVersion,
-      config,
-      generation,
-      restored,
-      store,
-      coordinator,
-      log,
-      progress,
-      flushMetrics: () => directory.metrics.flush(),
-    });
+    const timeline = new Timeline({ directory, config, coordinator, store, progress, log });
+    const resumedFrom = await timeline.begin(options.beginning);
+    const generation = timeline.generation;
     let state: RunState = 'PENDING';
     let failure: RunFailure | null = null;
-    const status = () => progress.status(state, run.members.all(), failure);
-    live = { run, status: () => JSON.stringify(status()) };
+    const status = () => progress.status(state, timeline.members.all(), failure);
+    live = { timeline, status: () => JSON.stringify(status()) };
     const publish = async (): Promise<void> => {
       const now = status();
       for (const watcher of watchers) watcher.write({ json: JSON.stringify(now) });
       await directory.writeStatus(now);
     };
+    // What is written down, servers need not keep for a scheduler that takes over.
+    const record = async (): Promise<void> => {
+      const recorded = { generation: timeline.generation, step: progress.step };
+      await directory.metrics.flush();
+      timeline.members.broadcast('server', { recorded });
+    };
     const ticker = setInterval(() => {
       if (state === 'PENDING' && progress.isTraining) state = 'RUNNING';
       if (!changed) return;
       changed = false;
+      record().catch((reason: unknown) => log.warn({ error: reason }, 'step records not written'));
       publish().catch((reason: unknown) => log.warn({ error: reason }, 'status not written'));
     }, STATUS_MS);
     const heartbeat = setInterval(() => (changed = true), 2 * STATUS_MS);
-    const interrupt = (): void => run.stop('interrupted');
+    const interrupt = (): void => timeline.stop('interrupted');
     options.signal.addEventListener('abort', interrupt, { once: true });
-    lock.lost.addEventListener('abort', () => run.stop('another scheduler took over the run directory'), {
-      once: true,
-    });
+    lock.lost.addEventListener('abort', () => timeline.abandon(), { once: true });
     server.setServing(true);
     process.stdout.write(`${JSON.stringify({ event: 'listening', address: server.address, generation })}\n`);
-    log.info({ address: server.address, generation, resumedFrom: restored?.clock ?? null }, 'listening');
+    log.info({ address: server.address, generation, resumedFrom }, 'listening');
     await publish();
 
-    const outcome = await run.conduct();
+    const outcome = await timeline.conduct();
     clearInterval(ticker);
     clearInterval(heartbeat);
     options.signal.removeEventListener('abort', interrupt);
+    if (outcome.state === 'ABANDONED') {
+      for (const watcher of watchers) watcher.end();
+      throw new WhittleError('RUN_LOCKED', 'another scheduler took over the run; this one leaves it alone');
+    }
     state = outcome.state;
     failure = outcome.state === 'FAILED' ? outcome.failure : null;
     progress.say(describeOutcome(outcome));
-    const written = await Promise.allSettled([writeResult(directory, store, progress, outcome, run.lastManifest)]);
+    const written = await Promise.allSettled([writeResult(directory, store, progress, outcome, timeline.lastManifest)]);
     // Whoever watches hears of the end also where nothing can be written any more.
     written.push(...(await Promise.allSettled([publish()])));
     for (const watcher of watchers) watcher.end();
@@ -163,33 +166,11 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
   }
 }
 
-async function findCheckpoint(
-  store: CheckpointStore,
-  coordinator: Coordinator,
-  folder: string | null,
-  log: Logger,
-): Promise<Manifest> {
-  if (folder !== null) return store.verify(folder);
-  const latest = await coordinator.latest();
-  const found = await store.newestUsable(
-    { pointer: latest?.folder ?? null, lineage: await coordinator.lineage() },
-    (message) => log.warn(message),
-  );
-  if (!found) {
-    throw new WhittleError(
-      'CHECKPOINT',
-      `${store.folder} holds no usable checkpoint; start over with \`whittle launch\``,
-    );
-  }
-  log.info({ step: found.manifest.clock, checkpoint: basename(found.folder) }, 'resuming');
-  return found.manifest;
-}
-
 async function writeResult(
   directory: RunDirectory,
   store: CheckpointStore,
   progress: RunProgress,
-  outcome: RunOutcome,
+  outcome: Outcome,
   manifest: Manifest | null,
 ): Promise<void> {
   // The last checkpoint is often durable before its evaluation is done.
@@ -203,7 +184,7 @@ async function writeResult(
   await directory.writeResult(progress.result(outcome.state, layers, failure ? null : digests, failure));
 }
 
-function describeOutcome(outcome: RunOutcome): string {
+function describeOutcome(outcome: Outcome): string {
   if (outcome.state === 'FAILED') return `failed: ${outcome.failure.message}`;
   if (outcome.state === 'STOPPED') {
     return outcome.manifest ? `stopped, checkpoint at step ${outcome.manifest.clock}` : 'stopped before the first step';

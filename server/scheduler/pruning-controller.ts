@@ -52,17 +52,33 @@ export async function updateMask(options: {
     step,
     sources: servers.map((server) => remoteSource(server, generation, step, signal)),
   });
-  const record: CommitRecord = {
-    generation,
-    step,
-    maskEpoch: options.maskEpoch,
-    selections: plan.selections,
-    reports: plan.reports,
-  };
+  const { selections, reports } = plan;
+  return commitMask({ generation, step, maskEpoch: options.maskEpoch, selections, reports }, options);
+}
+
+/**
+ * Brings a record into force on all servers; one that has it already acknowledges it again. A scheduler that takes
+ * over uses it to finish what the one before began.
+ */
+export async function commitMask(
+  record: CommitRecord,
+  options: {
+    readonly config: RunConfig;
+    readonly space: ParameterSpace;
+    readonly servers: readonly ServerHandle[];
+    readonly signal: AbortSignal;
+  },
+): Promise<CommittedUpdate> {
+  const { config, space, servers, signal } = options;
   const survivors = await Promise.all(servers.map((server) => commit(server, record, signal)));
+  return { ...record, sparsity: sparsityOf(survivors, config, space) };
+}
+
+/** Dead elements over all elements that any rule matches. `survivors`: of each shard, never-pruned elements included. */
+export function sparsityOf(survivors: readonly number[], config: RunConfig, space: ParameterSpace): number {
   const removed = space.size - survivors.reduce((a, b) => a + b, 0);
   const matched = matchedParameters(config.sparsity, space).reduce((sum, { size }) => sum + size, 0);
-  return { ...record, sparsity: matched === 0 ? 0 : removed / matched };
+  return matched === 0 ? 0 : removed / matched;
 }
 
 /** Returns the survivors of the server's shard, never-pruned elements included. */
@@ -75,6 +91,7 @@ async function commit(server: ServerHandle, record: CommitRecord, signal: AbortS
       step: record.step,
       maskEpoch: record.maskEpoch,
       selections: (record.selections[server.rank] ?? []).map(selectionToMessage),
+      record: JSON.stringify(record),
     },
     { deadlineMilliseconds: COMMIT_DEADLINE_MS, signal },
   );

@@ -8,6 +8,7 @@ import { targetSparsityAt } from '../../shared/sparsity/rules.ts';
 import type {
   LayerResult,
   MemberStatus,
+  Recovery,
   RunFailure,
   RunResult,
   RunState,
@@ -25,9 +26,7 @@ const WINDOW = 50;
 export interface ProgressOptions {
   readonly runId: string;
   readonly runDirectory: string;
-  readonly generation: number;
   readonly config: RunConfig;
-  readonly restored: Manifest | null;
   readonly address: string;
   /** Takes step records in order, in batches. */
   readonly onMetrics: (records: readonly StepMetrics[]) => void;
@@ -43,16 +42,20 @@ export interface Digests {
 /** What is known of a run's progress; makes status, metrics and the result from it. Decides nothing. */
 export class RunProgress {
   readonly #options: ProgressOptions;
-  readonly #startedAt = new Date();
-  readonly #began = performance.now();
+  #startedAt = new Date();
   #trainingBegan: number | null = null;
+  #generation = 0;
+  #resumedFrom: number | null = null;
+  readonly #recoveries: Recovery[] = [];
+  /** The newest recovery until the run has passed the step where it was interrupted. */
+  #recovering: { readonly recovery: Recovery; readonly began: number } | null = null;
   #activity = 'starting';
-  #step: number;
-  #newestClock: number;
+  #step = 0;
+  #newestClock = 0;
   #loss: number | null = null;
   #evaluation: Evaluation | null = null;
-  #sparsity: number;
-  #maskEpoch: number;
+  #sparsity = 0;
+  #maskEpoch = 0;
   #space: ParameterSpace | null = null;
   #lastCheckpoint: { step: number; at: string } | null = null;
   #slices = new Map<number, readonly number[]>();
@@ -60,7 +63,7 @@ export class RunProgress {
   /** Completed steps whose mask commit is still to come. */
   #held: { step: CompletedStep; isUpdate: boolean }[] = [];
   /** Mask epochs by the step that began them, oldest first; what recorded steps still need. */
-  #epochs: { readonly step: number; readonly epoch: number; readonly sparsity: number }[];
+  #epochs: { readonly step: number; readonly epoch: number; readonly sparsity: number }[] = [];
   readonly #sparsityByEpoch = new Map<number, number>();
   #stepsComputed = 0;
   readonly #slicesByWorker = new Map<number, number>();
@@ -69,18 +72,70 @@ export class RunProgress {
 
   constructor(options: ProgressOptions) {
     this.#options = options;
-    const { restored } = options;
+  }
+
+  /** A launch or resume begins, from a checkpoint or from initial values. */
+  begin(generation: number, restored: Manifest | null): void {
+    this.#resumedFrom = restored?.clock ?? null;
+    this.#restart(generation, restored);
+  }
+
+  /** A rollback begins a new generation. What was counted so far stays: it was computed. */
+  rolledBack(generation: number, restored: Manifest | null, cause: string): void {
+    this.#recovers(cause, restored?.clock ?? 0);
+    this.#restart(generation, restored);
+  }
+
+  /** A scheduler takes over: `before` is what the one before it last said, `records` what it wrote down. */
+  takenOver(generation: number, before: RunStatus | null, records: readonly StepMetrics[]): void {
+    this.#generation = generation;
+    const last = records.at(-1);
+    this.#step = last?.step ?? 0;
+    this.#newestClock = this.#step;
+    this.#loss = last?.loss ?? null;
+    this.#sparsity = last?.sparsity ?? 0;
+    this.#maskEpoch = last?.maskEpoch ?? 0;
+    this.#sparsityByEpoch.set(this.#maskEpoch, this.#sparsity);
+    this.#epochs = [{ step: this.#step, epoch: this.#maskEpoch, sparsity: this.#sparsity }];
+    if (before === null) return;
+    const { totals, evaluatedAt, testAccuracy, testLoss, startedAt, lastCheckpoint } = before;
+    this.#startedAt = new Date(startedAt);
+    this.#resumedFrom = totals.resumedFrom;
+    this.#recoveries.push(...totals.recoveries);
+    this.#stepsComputed = totals.stepsComputed;
+    for (const [worker, slices] of Object.entries(totals.slicesByWorker))
+      this.#slicesByWorker.set(Number(worker), slices);
+    Object.assign(this.#bytes, totals.bytes);
+    this.#lastCheckpoint = lastCheckpoint;
+    if (evaluatedAt !== null) this.#evaluation = { clock: evaluatedAt, accuracy: testAccuracy, loss: testLoss ?? NaN };
+    // Written down since then.
+    for (const record of records) if (record.step > before.step && before.generation === generation) this.#count(record);
+    this.#recovers('the scheduler was lost', null);
+  }
+
+  #restart(generation: number, restored: Manifest | null): void {
+    this.#generation = generation;
     this.#step = restored?.clock ?? 0;
     this.#newestClock = this.#step;
+    this.#loss = null;
     this.#sparsity = restored?.sparsity ?? 0;
     this.#maskEpoch = restored?.maskEpoch ?? 0;
+    this.#sparsityByEpoch.clear();
     this.#sparsityByEpoch.set(this.#maskEpoch, this.#sparsity);
     this.#epochs = [{ step: restored?.clock ?? -1, epoch: this.#maskEpoch, sparsity: this.#sparsity }];
-    if (restored) {
-      this.#lastCheckpoint = { step: restored.clock, at: restored.writtenAt };
-      if (restored.testAccuracy !== null)
-        this.#evaluation = { clock: restored.clock, accuracy: restored.testAccuracy, loss: NaN };
-    }
+    this.#held = [];
+    this.#recent = [];
+    this.#slices.clear();
+    this.#evaluation = null;
+    this.#lastCheckpoint = restored ? { step: restored.clock, at: restored.writtenAt } : null;
+    if (restored && restored.testAccuracy !== null)
+      this.#evaluation = { clock: restored.clock, accuracy: restored.testAccuracy, loss: NaN };
+  }
+
+  #recovers(cause: string, resumedFrom: number | null): void {
+    const recovery: Recovery = { cause, step: this.#step, resumedFrom, pauseSeconds: 0 };
+    this.#recoveries.push(recovery);
+    this.#recovering = { recovery, began: performance.now() };
   }
 
   get step(): number {
@@ -96,6 +151,10 @@ export class RunProgress {
   /** Sparsity under a mask epoch; training may be further when a checkpoint becomes whole. */
   sparsityOf(maskEpoch: number): number {
     return this.#sparsityByEpoch.get(maskEpoch) ?? this.#sparsity;
+  }
+  /** Clock of the newest evaluation; -1: none. */
+  get evaluatedAt(): number {
+    return this.#evaluation?.clock ?? -1;
   }
   /** Accuracy of exactly this clock, or null where it was not evaluated (yet). */
   accuracyAt(clock: number): number | null {
@@ -158,14 +217,14 @@ export class RunProgress {
   }
 
   status(state: RunState, members: readonly Member[], failure: RunFailure | null): RunStatus {
-    const { config, runId, runDirectory, generation } = this.#options;
+    const { config, runId, runDirectory } = this.#options;
     const perStep = this.#secondsPerStep();
     return {
       runId,
       runDirectory,
       state,
       activity: this.#activity,
-      generation,
+      generation: this.#generation,
       step: this.#step,
       totalSteps: config.training.steps,
       loss: this.#loss,
@@ -190,7 +249,18 @@ export class RunProgress {
       startedAt: this.#startedAt.toISOString(),
       updatedAt: new Date().toISOString(),
       failure,
+      totals: {
+        resumedFrom: this.#resumedFrom,
+        stepsComputed: this.#stepsComputed,
+        slicesByWorker: this.#workerCounts(),
+        bytes: { ...this.#bytes },
+        recoveries: [...this.#recoveries],
+      },
     };
+  }
+
+  #workerCounts(): Record<string, number> {
+    return Object.fromEntries([...this.#slicesByWorker].sort(([a], [b]) => a - b));
   }
 
   result(
@@ -199,8 +269,8 @@ export class RunProgress {
     digests: Digests | null,
     failure: RunFailure | null,
   ): RunResult {
-    const { config, runId, runDirectory, restored } = this.#options;
-    const seconds = (performance.now() - this.#began) / 1000;
+    const { config, runId, runDirectory } = this.#options;
+    const seconds = (Date.now() - this.#startedAt.getTime()) / 1000;
     const trained = this.#trainingBegan === null ? 0 : (performance.now() - this.#trainingBegan) / 1000;
     const socket = [...this.#socket.values()].reduce((a, b) => a + b, 0);
     const { pushed, pulled, masks } = this.#bytes;
@@ -210,9 +280,10 @@ export class RunProgress {
       state,
       step: this.#step,
       totalSteps: config.training.steps,
-      resumedFrom: restored?.clock ?? null,
+      resumedFrom: this.#resumedFrom,
       stepsComputed: this.#stepsComputed,
-      slicesByWorker: Object.fromEntries([...this.#slicesByWorker].sort(([a], [b]) => a - b)),
+      slicesByWorker: this.#workerCounts(),
+      recoveries: [...this.#recoveries],
       loss: this.#loss,
       testAccuracy: this.#evaluation?.accuracy ?? null,
       sparsity: this.#sparsity,
@@ -239,15 +310,10 @@ export class RunProgress {
       const { step } = next;
       this.#step = step.step;
       this.#loss = step.loss;
-      this.#stepsComputed += 1;
-      for (const worker of step.sliceWorkers)
-        this.#slicesByWorker.set(worker, (this.#slicesByWorker.get(worker) ?? 0) + 1);
-      this.#bytes.pushed += step.bytesPushed;
-      this.#bytes.pulled += step.bytesPulled;
       this.#bytes.masks += step.bytesMasks;
       this.#recent.push(step);
       if (this.#recent.length > WINDOW) this.#recent.shift();
-      records.push({
+      const record: StepMetrics = {
         step: step.step,
         loss: step.loss,
         sparsity: inForce.sparsity,
@@ -255,11 +321,34 @@ export class RunProgress {
         seconds: step.seconds,
         bytesPushed: step.bytesPushed,
         bytesPulled: step.bytesPulled,
-      });
+        workers: step.sliceWorkers,
+      };
+      this.#count(record);
+      records.push(record);
+      this.#passed(step.step);
     }
     if (records.length === 0) return;
     this.#options.onMetrics(records);
     this.#options.onChange();
+  }
+
+  #count(record: StepMetrics): void {
+    this.#stepsComputed += 1;
+    for (const worker of record.workers)
+      this.#slicesByWorker.set(worker, (this.#slicesByWorker.get(worker) ?? 0) + 1);
+    this.#bytes.pushed += record.bytesPushed;
+    this.#bytes.pulled += record.bytesPulled;
+  }
+
+  /** A recovery's pause ends when the run is further than it was. */
+  #passed(step: number): void {
+    if (!this.#recovering || step <= this.#recovering.recovery.step) return;
+    const { recovery, began } = this.#recovering;
+    this.#recovering = null;
+    this.#recoveries[this.#recoveries.indexOf(recovery)] = {
+      ...recovery,
+      pauseSeconds: (performance.now() - began) / 1000,
+    };
   }
 
   #secondsPerStep(): number | null {

@@ -6,18 +6,19 @@ import type { Coordinator } from '../../shared/coordination/coordinator.ts';
 import { type ErrorCode, WhittleError } from '../../shared/errors.ts';
 import { ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { cutEvenly } from '../../shared/layout/shard-map.ts';
-import { withDeadline } from '../../shared/rpc/deadline.ts';
+import { retry, withDeadline } from '../../shared/rpc/deadline.ts';
 import { planHasWork } from '../../shared/sparsity/rules.ts';
 import type { Logger } from '../../shared/telemetry/log.ts';
 import type { RunFailure } from '../../shared/telemetry/run-status.ts';
+import { type Adoption, adoptionOf } from './adoption.ts';
 import { CheckpointCommitter } from './checkpoint-committer.ts';
 import type { Evaluation } from './evaluation.ts';
 import { Evaluations } from './evaluations.ts';
-import { type Member, Members } from './members.ts';
-import { type ServerHandle, updateMask } from './pruning-controller.ts';
+import type { Member, MemberListener, Members } from './members.ts';
+import { commitMask, type CommittedUpdate, type ServerHandle, sparsityOf, updateMask } from './pruning-controller.ts';
 import type { RunProgress } from './run-progress.ts';
 import { configureServers, connectServers } from './shards.ts';
-import { assignSlices } from './slices.ts';
+import { SliceDesk } from './slice-desk.ts';
 import { Signal } from './signal.ts';
 import { StepLedger } from './step-ledger.ts';
 import { WorkerDescriptions } from './worker-descriptions.ts';
@@ -28,20 +29,33 @@ const DEADLINES = {
   describe: 300_000,
   configure: 120_000,
   initial: 120_000,
+  hold: 300_000,
   step: 600_000,
   finish: 300_000,
 } as const;
+/** How long a run that needs fewer workers than it may have waits for more before it begins. */
+const LAST_CALL_MS = 3_000;
 /** How long the word of a member that lost another waits for that other's own end. */
 const WITNESS_MS = 1_000;
 /** Steps ahead of the newest known clock that a cut on demand is proposed for. */
 const CUT_MARGIN = 3;
+const WATCH_MS = 500;
 
 export interface RunOptions {
   readonly runId: string;
   readonly whittleVersion: string;
   readonly config: RunConfig;
   readonly generation: number;
+  /** The checkpoint that this generation starts from. */
   readonly restored: Manifest | null;
+  /** The loss that ended the generation before, or null. */
+  readonly after: WhittleError | null;
+  /**
+   * This scheduler takes over from one that is gone: where all servers still hold this generation, it goes on as it
+   * is. The newest checkpoint, and the last step in metrics.jsonl.
+   */
+  readonly takeover: { readonly latest: Manifest | null; readonly recorded: number } | null;
+  readonly members: Members;
   readonly store: CheckpointStore;
   readonly coordinator: Coordinator;
   readonly log: Logger;
@@ -52,19 +66,25 @@ export interface RunOptions {
 
 export type RunOutcome =
   | { readonly state: 'SUCCEEDED' | 'STOPPED'; readonly manifest: Manifest | null }
-  | { readonly state: 'FAILED'; readonly failure: RunFailure };
+  | { readonly state: 'FAILED'; readonly failure: RunFailure }
+  /** The state of this generation is lost: the run goes back to its last checkpoint. */
+  | { readonly state: 'ROLLBACK'; readonly cause: WhittleError }
+  /** Another scheduler holds the run. */
+  | { readonly state: 'ABANDONED' };
 
 /**
- * One run from the first member to the last checkpoint. `conduct` walks through the phases in order; what members
- * report meanwhile arrives in `#report` and moves the signals that `conduct` waits for.
+ * One generation of a run, from the first member to the last checkpoint or to the loss of a server. `conduct` walks
+ * through the phases in order; what members report meanwhile arrives in `reported` and moves the signals that
+ * `conduct` waits for. Workers may come and go at any time.
  */
-export class Run {
-  readonly members: Members;
+export class Run implements MemberListener {
   readonly #options: RunOptions;
   readonly #config: RunConfig;
+  readonly #members: Members;
   readonly #progress: RunProgress;
   readonly #committer: CheckpointCommitter;
-  readonly #ledger: StepLedger;
+  readonly #desk: SliceDesk;
+  #ledger: StepLedger;
   readonly #abort = new AbortController();
 
   readonly #gathered = new Signal<void>();
@@ -78,9 +98,13 @@ export class Run {
   readonly #ready = new Set<number>();
   readonly #holds = new Map<number, Set<number>>();
   #servers: ServerHandle[] = [];
+  #cuts: readonly number[] = [];
   #space: ParameterSpace | null = null;
   #maskEpoch: number;
   #training = false;
+  #isLastCall = false;
+  /** Who sends the initial values; its loss before they are complete begins the run anew. */
+  #initialSender: Member | null = null;
   #stopping: string | null = null;
   #cutRefusals = 0;
   /** Where the run is to stop; -1: nowhere. */
@@ -94,28 +118,30 @@ export class Run {
   constructor(options: RunOptions) {
     this.#options = options;
     this.#config = options.config;
+    this.#members = options.members;
     this.#progress = options.progress;
-    this.#lastManifest = options.restored;
-    this.#maskEpoch = options.restored?.maskEpoch ?? 0;
-    const { cluster } = options.config;
-    this.#ledger = new StepLedger(cluster.servers, options.restored?.clock ?? 0);
-    this.members = new Members({
-      runId: options.runId,
-      generation: options.generation,
-      servers: cluster.servers,
-      workers: cluster.workers.max,
-      runFile: JSON.stringify(options.config),
-      onJoined: (member) => this.#joined(member),
-      onReport: (member, report) => this.#guard(member, () => this.#report(member, report)),
-      onLost: (member, error) => this.#fail(member.role, member.rank, error),
+    const start = options.takeover ? options.takeover.latest : options.restored;
+    this.#lastManifest = start;
+    this.#maskEpoch = start?.maskEpoch ?? 0;
+    const { cluster, consistency } = options.config;
+    this.#ledger = new StepLedger(cluster.servers, options.takeover?.recorded ?? options.restored?.clock ?? 0);
+    this.#descriptions = new WorkerDescriptions(
+      (message) => options.log.warn(message),
+      start ? { description: start.model, fingerprint: start.fingerprint } : null,
+    );
+    this.#desk = new SliceDesk({
+      members: options.members,
+      slices: cluster.slices,
+      backupWorkers: consistency.backupWorkers,
+      onAssigned: (assignment) => this.#progress.setSlices(assignment),
     });
-    this.#descriptions = new WorkerDescriptions(cluster.workers.max, (message) => options.log.warn(message));
     this.#evaluations = new Evaluations({
       training: options.config.training,
-      members: this.members,
+      members: options.members,
       chunks: () => this.#descriptions.evaluationChunks,
-      slicesOf: (worker) => this.#progress.slicesOf(worker),
+      holders: () => this.#workers().flatMap(({ rank }) => (this.#desk.slicesOf(rank).length > 0 ? [rank] : [])),
       onEvaluated: (evaluation) => this.#evaluated(evaluation),
+      warn: (message) => options.log.warn(message),
     });
     this.#committer = new CheckpointCommitter({
       store: options.store,
@@ -123,6 +149,7 @@ export class Run {
       generation: options.generation,
       servers: cluster.servers,
       keep: options.config.checkpoint.keep,
+      after: options.takeover?.latest?.clock ?? -1,
       describe: (clock, maskEpoch) => this.#manifestFacts(clock, maskEpoch),
       beforeCommit: async () => {
         await this.#updating;
@@ -139,17 +166,22 @@ export class Run {
     return this.#lastManifest;
   }
 
-  /** Walks the run through its phases; never rejects. Ends all sessions before it resolves. */
+  /** Walks this generation through its phases; never rejects. */
   async conduct(): Promise<RunOutcome> {
-    void this.#phases().catch((reason: unknown) => this.#fail('scheduler', 0, WhittleError.from(reason)));
-    const watch = setInterval(() => this.#watch(), 1_000);
+    this.#members.listen(this);
+    void this.#phases().catch((reason: unknown) => this.#broken(WhittleError.from(reason)));
+    const watch = setInterval(() => this.#watch(), WATCH_MS);
     const outcome = await this.#over.value;
     clearInterval(watch);
     this.#abort.abort();
     await this.#committer.idle();
     for (const server of this.#servers) server.client.close();
-    this.members.finish(outcome.state, outcome.state === 'FAILED' ? outcome.failure.message : (this.#stopping ?? ''));
     return outcome;
+  }
+
+  /** Why the run stops, or null. */
+  get stopping(): string | null {
+    return this.#stopping;
   }
 
   /** Checkpoints at the next clock that all servers can still reach together, then ends the run STOPPED. */
@@ -159,58 +191,91 @@ export class Run {
     this.#options.log.info({ reason }, 'stopping');
     this.#progress.say(`stopping: ${reason}`);
     if (this.#training) this.#proposeStop();
-    else this.#over.set({ state: 'STOPPED', manifest: this.#lastManifest });
+    else if (!this.#options.takeover) this.#over.set({ state: 'STOPPED', manifest: this.#lastManifest });
+  }
+
+  /** Another scheduler holds the run: this one acts no more. */
+  abandon(): void {
+    this.#over.set({ state: 'ABANDONED' });
+  }
+
+  /** What a supervisor saw; see the RoleExited rpc. */
+  roleExited(role: 'server' | 'worker', rank: number, message: string, replaced: boolean): void {
+    if (this.#over.isSet) return;
+    const error = new WhittleError('ROLE_LOST', `${role}[${rank}] ${message}`);
+    const others = this.#members.of('worker').filter((member) => member.rank !== rank).length;
+    if (!replaced && (role === 'server' || others < this.#config.cluster.workers.min)) this.#fail(role, rank, error);
+    else this.#members.exited(role, rank, message);
   }
 
   async #phases(): Promise<void> {
-    const { cluster } = this.#config;
-    this.#progress.say(`waiting for ${cluster.servers} servers and ${cluster.workers.max} workers`);
-    await this.#wait(this.#gathered, DEADLINES.gather, () => this.#missingMembers());
-    this.#progress.say('workers load the data and build the model');
-    await this.#wait(this.#described, DEADLINES.describe, () => 'all workers to load the data and build the model');
-    const { description } = this.#descriptions.agreed();
-    this.#space = ParameterSpace.of(description.parameters);
-    this.#progress.setModel(this.#space);
-    const cuts = cutEvenly(this.#space.size, cluster.servers);
-    this.#progress.say('servers take their shards');
-    const { generation, restored } = this.#options;
-    this.#servers = connectServers(this.members.of('server'));
-    await configureServers(this.#servers, {
-      generation,
-      cuts,
-      description,
-      config: this.#config,
-      restored,
-      deadlineMilliseconds: DEADLINES.configure,
-      signal: this.#abort.signal,
-    });
-    if (!restored) this.#sendInitial(cuts);
-    await this.#wait(this.#serversReady, DEADLINES.initial, () => 'all servers to have their initial values');
-    if (!restored) {
-      await this.#wait(this.#firstCheckpoint, DEADLINES.initial, () => 'checkpoint 0 to be written');
+    await this.#gather();
+    if (this.#options.takeover) {
+      const adoption = adoptionOf(this.#members.of('server'), this.#options.generation, this.#options.takeover.latest);
+      if (adoption) return this.#adopt(adoption);
+      throw new WhittleError('ROLE_LOST', 'the servers lost what they held while there was no scheduler');
     }
-    if (this.#over.isSet) return;
+    await this.#configure();
+    if (!this.#over.isSet) this.#begin(this.#options.restored?.clock ?? 0);
+  }
+
+  async #gather(): Promise<void> {
+    const { servers, workers } = this.#config.cluster;
+    this.#progress.say(`waiting for ${servers} servers and ${workers.max} workers`);
+    const lastCall = setTimeout(() => {
+      this.#isLastCall = true;
+      this.#check();
+    }, LAST_CALL_MS);
+    try {
+      await this.#wait(this.#gathered, DEADLINES.gather, () => this.#missingMembers());
+    } finally {
+      clearTimeout(lastCall);
+    }
+  }
+
+  /** Gives every server its shard, of the checkpoint or with initial values. */
+  async #configure(): Promise<void> {
+    const { generation, restored } = this.#options;
+    this.#progress.say('workers load the data and build the model');
+    await this.#wait(this.#described, DEADLINES.describe, () => 'the workers to load the data and build the model');
+    const { description } = this.#descriptions.agreed();
+    if (this.#members.count('server') < this.#config.cluster.servers) throw this.#lossBeforeStart();
+    this.#setModel();
+    this.#progress.say('servers take their shards');
+    this.#servers = connectServers(this.#members.of('server'));
+    const options = { generation, cuts: this.#cuts, description, config: this.#config, restored };
+    await retry(
+      (deadlineMilliseconds) =>
+        configureServers(this.#servers, { ...options, deadlineMilliseconds, signal: this.#abort.signal }),
+      { deadlineMilliseconds: DEADLINES.configure, what: 'all servers to take their shards', signal: this.#abort.signal },
+    );
+    if (!restored) this.#sendInitial();
+    await this.#wait(this.#serversReady, DEADLINES.initial, () => 'all servers to have their initial values');
+    if (!restored) await this.#wait(this.#firstCheckpoint, DEADLINES.initial, () => 'checkpoint 0 to be written');
+    this.#initialSender = null;
+  }
+
+  #lossBeforeStart(): WhittleError {
+    return new WhittleError('ROLE_LOST', `a server was lost before training began; ${this.#missingMembers()}`);
+  }
+
+  #setModel(): void {
+    this.#space = ParameterSpace.of(this.#descriptions.agreed().description.parameters);
+    this.#cuts = cutEvenly(this.#space.size, this.#config.cluster.servers);
+    this.#progress.setModel(this.#space);
+  }
+
+  /** Workers that have built the model. */
+  #workers(): Member[] {
+    return this.#members.of('worker').filter(({ rank }) => this.#descriptions.has(rank));
+  }
+
+  #begin(clock: number): void {
     this.#training = true;
     this.#lastStepAt = performance.now();
     this.#progress.started();
-    const clock = restored?.clock ?? 0;
-    const workers = this.members.of('worker');
-    const slices = assignSlices(
-      cluster.slices,
-      workers.map((worker) => worker.rank),
-    );
-    for (const worker of workers) {
-      this.members.send(worker, {
-        begin: {
-          generation: this.#options.generation,
-          cuts,
-          servers: this.#servers.map((server) => server.address),
-          clock,
-          assignment: { version: 1, slices: [...(slices.get(worker.rank) ?? [])], fromStep: clock + 1 },
-        },
-      });
-    }
-    this.#progress.setSlices(slices);
+    this.#desk.add(this.#workers(), clock + 1);
+    for (const worker of this.#workers()) this.#sendBegin(worker);
     if (clock >= this.#config.training.steps) {
       this.#evaluations.begin(clock);
       this.#maybeFinish();
@@ -218,38 +283,125 @@ export class Run {
     if (this.#stopping !== null) this.#proposeStop();
   }
 
+  #sendBegin(worker: Member): void {
+    const clock = this.#progress.newestClock;
+    this.#members.send(worker, {
+      begin: {
+        generation: this.#options.generation,
+        cuts: [...this.#cuts],
+        servers: this.#servers.map((server) => server.address),
+        clock,
+        assignment: this.#desk.messageFor(worker.rank, clock + 1),
+      },
+    });
+  }
+
+  /** Goes on where the scheduler before was lost. Servers report again what it may not have taken in. */
+  async #adopt(adoption: Adoption): Promise<void> {
+    const { clock, commits, stopAt } = adoption;
+    this.#options.log.info({ step: clock }, 'taking over: all servers hold the run');
+    this.#setModel();
+    const space = this.#space;
+    if (!space) return;
+    this.#servers = connectServers(this.#members.of('server'));
+    for (const { record, survivors } of commits) {
+      this.#maskEpoch = record.maskEpoch;
+      this.#progress.maskCommitted({ ...record, sparsity: sparsityOf(survivors, this.#config, space) });
+    }
+    if (adoption.unfinished) {
+      const { signal } = this.#abort;
+      const record = adoption.unfinished;
+      this.#updating = this.#committing(record.step, () =>
+        commitMask(record, { config: this.#config, space, servers: this.#servers, signal }),
+      );
+      await this.#updating;
+    }
+    if (stopAt !== null) this.#stopping ??= 'the scheduler before was stopping the run';
+    for (const { kept } of adoption.servers) this.#progress.sawClock(kept.clock);
+    this.#begin(this.#progress.newestClock);
+    for (let step = this.#progress.evaluatedAt + 1; step <= this.#progress.step; step += 1)
+      if (this.#evaluations.isDue(step)) this.#evaluations.begin(step);
+    this.#stepsCompleted();
+    this.#maybeFinish();
+  }
+
   #missingMembers(): string {
     const { servers, workers } = this.#config.cluster;
-    return `members: ${this.members.count('server')} of ${servers} servers and ${this.members.count('worker')} of ${workers.max} workers have registered`;
+    return `members: ${this.#members.count('server')} of ${servers} servers and ${this.#members.count('worker')} of ${workers.max} workers have registered${this.#options.after ? `; ${this.#options.after.rawMessage}, and was not replaced` : ''}`;
   }
 
-  #joined(member: Member): void {
-    this.#options.log.info(
-      {
-        member: `${member.role}[${member.rank}]`,
-        address: member.address,
-        pid: member.pid,
-      },
-      'registered',
-    );
-    if (member.role === 'worker') this.members.send(member, { describe: {} });
-    const { cluster } = this.#config;
-    if (this.members.count('server') === cluster.servers && this.members.count('worker') === cluster.workers.max) {
-      this.#gathered.set();
+  joined(member: Member): void {
+    const { rank, role, address, pid } = member;
+    this.#options.log.info({ member: `${role}[${rank}]`, address, pid }, 'registered');
+    if (role === 'worker') this.#members.send(member, { describe: {} });
+    this.#check();
+  }
+
+  lost(member: Member, error: WhittleError): void {
+    if (this.#over.isSet) return;
+    const { role, rank } = member;
+    if (role === 'server' || member === this.#initialSender) {
+      if (this.#training || this.#ready.has(rank) || member === this.#initialSender || this.#cuts.length > 0)
+        this.#rollBack(error);
+      return;
     }
+    this.#descriptions.drop(rank);
+    this.#workerGone(rank, member.leaving ? 'left' : error.rawMessage);
   }
 
-  #sendInitial(cuts: readonly number[]): void {
-    const [worker] = this.members.of('worker');
-    if (!worker) throw new WhittleError('ROLE_LOST', 'worker[0] is gone');
+  #workerGone(rank: number, how: string): void {
+    const handedOver = this.#desk.remove(rank, this.#progress.newestClock + 1);
+    if (!this.#training) return;
+    const others = this.#desk.workers;
+    const consequence =
+      others === 0 ? 'training waits for a worker' : handedOver ? `its slices move to ${others} others` : 'it had no slices';
+    this.#options.log.warn({ worker: rank }, `worker[${rank}] ${how}; ${consequence}`);
+    this.#progress.say(others === 0 ? 'waiting for a worker' : 'training');
+    this.#evaluations.lost(rank);
+  }
+
+  /** Moves on what waits for members. */
+  #check(): void {
+    const { servers, workers } = this.#config.cluster;
+    const enough = (count: number): boolean => count === workers.max || (this.#isLastCall && count >= workers.min);
+    const hasServers = this.#members.count('server') === servers;
+    // Who takes over must not wait for workers: the servers hold the run.
+    const patient = this.#options.takeover !== null && this.#isLastCall;
+    if (hasServers && (patient || enough(this.#members.count('worker')))) this.#gathered.set();
+    if (this.#gathered.isSet && enough(this.#workers().length)) this.#described.set();
+  }
+
+  #sendInitial(): void {
+    const [worker] = this.#workers();
+    if (!worker) throw new WhittleError('ROLE_LOST', 'no worker is left to send the initial values');
+    this.#initialSender = worker;
     const servers = this.#servers.map((server) => server.address);
-    this.members.send(worker, { sendInitial: { generation: this.#options.generation, cuts: [...cuts], servers } });
+    const { generation } = this.#options;
+    this.#members.send(worker, { sendInitial: { generation, cuts: [...this.#cuts], servers } });
+  }
+
+  #modelDescribed(member: Member, json: string): void {
+    this.#descriptions.add(member.rank, json);
+    this.#check();
+    if (!this.#training) return;
+    if (!this.#desk.has(member)) this.#desk.add([member], this.#progress.newestClock + 1);
+    this.#sendBegin(member);
+    this.#progress.say('training');
+    this.#evaluations.joined(member.rank);
+  }
+
+  reported(member: Member, report: Report__Output): void {
+    try {
+      this.#report(member, report);
+    } catch (reason) {
+      this.#fail(member.role, member.rank, WhittleError.from(reason, 'PROTOCOL'));
+    }
   }
 
   #report(member: Member, report: Report__Output): void {
     const stale = (generation: number): boolean => generation !== this.#options.generation;
     if (report.modelDescription) {
-      if (this.#descriptions.add(member.rank, report.modelDescription)) this.#described.set();
+      this.#modelDescribed(member, report.modelDescription);
     } else if (report.serverReady && !stale(report.serverReady.generation)) {
       this.#ready.add(member.rank);
       if (this.#ready.size === this.#config.cluster.servers) this.#serversReady.set();
@@ -271,6 +423,10 @@ export class Run {
       this.#proposeStop();
     } else if (report.evaluation && !stale(report.evaluation.generation)) {
       this.#evaluations.add(report.evaluation);
+    } else if (report.leaving && member.role === 'worker') {
+      this.#members.dismiss(member, 'it was told to leave');
+      this.#descriptions.drop(member.rank);
+      this.#workerGone(member.rank, 'leaves, as it was told to');
     } else if (report.failure) {
       const { code, message, stack, step, data } = report.failure;
       const error = new WhittleError(code as ErrorCode, message, {
@@ -286,25 +442,33 @@ export class Run {
     holders.add(server);
     if (holders.size < this.#config.cluster.servers) return;
     this.#holds.delete(step);
-    this.#updating = this.#updateMask(step).catch((reason: unknown) => {
-      if (!this.#over.isSet) this.#suspect('scheduler', 0, WhittleError.from(reason), undefined, step);
-    });
+    const space = this.#space;
+    if (!space) throw new WhittleError('INTERNAL', `a hold at step ${step} before the model is known`);
+    this.#updating = this.#committing(step, () =>
+      updateMask({
+        generation: this.#options.generation,
+        step,
+        maskEpoch: this.#maskEpoch + 1,
+        config: this.#config,
+        space,
+        servers: this.#servers,
+        signal: this.#abort.signal,
+      }),
+    );
   }
 
-  async #updateMask(step: number): Promise<void> {
-    if (!this.#space) throw new WhittleError('INTERNAL', `a hold at step ${step} before the model is known`);
-    const record = await updateMask({
-      generation: this.#options.generation,
-      step,
-      maskEpoch: this.#maskEpoch + 1,
-      config: this.#config,
-      space: this.#space,
-      servers: this.#servers,
-      signal: this.#abort.signal,
-    });
-    this.#maskEpoch = record.maskEpoch;
-    this.#progress.maskCommitted(record);
-    this.#stepsCompleted();
+  /** One mask update, again from its start where a server did not answer: a record applied twice is applied once. */
+  async #committing(step: number, update: () => Promise<CommittedUpdate>): Promise<void> {
+    try {
+      const what = `the mask update of step ${step}`;
+      const { signal } = this.#abort;
+      const record = await retry(update, { deadlineMilliseconds: DEADLINES.hold, what, signal });
+      this.#maskEpoch = record.maskEpoch;
+      this.#progress.maskCommitted(record);
+      this.#stepsCompleted();
+    } catch (reason) {
+      if (!this.#over.isSet) this.#suspect('scheduler', 0, WhittleError.from(reason), undefined, step);
+    }
   }
 
   #stepsCompleted(): void {
@@ -372,14 +536,14 @@ export class Run {
 
   #proposeStop(): void {
     const { steps } = this.#config.training;
-    const clock = Math.max(this.#progress.newestClock, ...this.members.of('server').map((server) => server.clock));
+    const clock = Math.max(this.#progress.newestClock, ...this.#members.of('server').map((server) => server.clock));
     const proposal = Math.min(steps, clock + CUT_MARGIN * (1 + this.#cutRefusals));
     this.#stopClock = proposal;
-    this.members.broadcast('server', { cutAt: { clock: proposal, stop: proposal < steps } });
+    this.#members.broadcast('server', { cutAt: { clock: proposal, stop: proposal < steps } });
   }
 
   #watch(): void {
-    this.members.checkSilence();
+    this.#members.checkSilence();
     if (!this.#training || this.#over.isSet) return;
     const waited = performance.now() - this.#lastStepAt;
     const limit = this.#progress.step >= this.#config.training.steps ? DEADLINES.finish : DEADLINES.step;
@@ -395,7 +559,7 @@ export class Run {
   }
 
   #laggards(): string {
-    const clocks = this.members.all().map((m) => `${m.role}[${m.rank}] is at clock ${m.clock}`);
+    const clocks = this.#members.all().map((m) => `${m.role}[${m.rank}] is at clock ${m.clock}`);
     return clocks.join(', ');
   }
 
@@ -425,12 +589,16 @@ export class Run {
     });
   }
 
-  #guard(member: Member, handle: () => void): void {
-    try {
-      handle();
-    } catch (reason) {
-      this.#fail(member.role, member.rank, WhittleError.from(reason, 'PROTOCOL'));
-    }
+  /** The phases could not go on: the run goes back where a member was lost on the way, and fails otherwise. */
+  #broken(error: WhittleError): void {
+    if (error.code === 'ROLE_LOST') this.#rollBack(error);
+    else this.#fail('scheduler', 0, error);
+  }
+
+  #rollBack(cause: WhittleError): void {
+    if (this.#over.isSet) return;
+    this.#options.log.warn({ step: this.#progress.step }, `${cause.rawMessage}; going back to the last checkpoint`);
+    this.#over.set({ state: 'ROLLBACK', cause });
   }
 
   /** Who lost a peer is a witness and often hears of it first: the peer's own end, which is the cause, comes within a moment. */

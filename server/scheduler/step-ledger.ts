@@ -12,7 +12,8 @@ export interface CompletedStep {
 }
 
 interface Pending {
-  reports: number;
+  /** Servers that have reported the step. */
+  readonly reporters: Set<number>;
   loss: number;
   at: number;
   pushed: number;
@@ -21,7 +22,10 @@ interface Pending {
   sliceWorkers: readonly number[];
 }
 
-/** Joins the servers' step records; a step is complete when every server has applied it. Steps come out in order. */
+/**
+ * Joins the servers' step records; a step is complete when every server has applied it. Steps come out in order, and
+ * each once: servers report again to a scheduler that took over what the one before may not have written down.
+ */
 export class StepLedger {
   readonly #servers: number;
   readonly #pending = new Map<number, Pending>();
@@ -35,12 +39,14 @@ export class StepLedger {
 
   /** Loss, time and slice owners are taken from server 0; bytes are added over the servers. */
   add(server: number, record: StepRecord__Output): void {
+    if (record.step < this.#next) return;
     let step = this.#pending.get(record.step);
     if (!step) {
-      step = { reports: 0, loss: 0, at: 0, pushed: 0, pulled: 0, masks: 0, sliceWorkers: [] };
+      step = { reporters: new Set(), loss: 0, at: 0, pushed: 0, pulled: 0, masks: 0, sliceWorkers: [] };
       this.#pending.set(record.step, step);
     }
-    step.reports += 1;
+    if (step.reporters.has(server)) return;
+    step.reporters.add(server);
     step.pushed += record.pushedBytes;
     step.pulled += record.pulledBytes;
     step.masks += record.maskBytes;
@@ -54,7 +60,7 @@ export class StepLedger {
   /** Takes out the steps that became complete. */
   takeCompleted(): CompletedStep[] {
     const done: CompletedStep[] = [];
-    for (let step = this.#pending.get(this.#next); step?.reports === this.#servers;) {
+    for (let step = this.#pending.get(this.#next); step?.reporters.size === this.#servers;) {
       this.#pending.delete(this.#next);
       done.push({
         step: this.#next,

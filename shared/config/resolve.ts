@@ -38,6 +38,7 @@ export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
       workers: { min: cluster.workers, max: cluster.workers },
       backend: runFile.backend === 'auto' ? facts.backend : runFile.backend,
       replication: cluster.replication,
+      orphanAfterSeconds: cluster.orphanAfterSeconds,
       slices: cluster.slices ?? cluster.workers,
     },
     consistency,

@@ -202,6 +202,10 @@ export const runFileSchema = mapping('A Whittle run file', {
       'cpu',
     ]).default('auto'),
     replication: only('standby servers; default 0', 0, 'a standby for each server').default(0),
+    orphanAfterSeconds: whole('how long servers and workers go on without a scheduler; default 120', {
+      min: 1,
+      max: 86_400,
+    }).default(120),
     slices: whole('parts a global batch is cut into, at most batchSize; default: workers', {
       min: 1,
       max: 65536,

@@ -45,6 +45,8 @@ export interface ClusterConfig {
   /** Resolved at launch; `auto` never reaches a role. */
   readonly backend: BackendKind | 'auto';
   readonly replication: 0;
+  /** How long servers and workers go on without a scheduler. */
+  readonly orphanAfterSeconds: number;
   /** Slices a step's global batch is cut into; default: workers.max. Kept by checkpoints. */
   readonly slices: number;
 }

@@ -27,6 +27,25 @@ export interface RunStatus {
   readonly startedAt: string;
   readonly updatedAt: string;
   readonly failure: RunFailure | null;
+  /** What a scheduler that takes over counts on from; as of `step`. */
+  readonly totals: {
+    readonly resumedFrom: number | null;
+    readonly stepsComputed: number;
+    readonly slicesByWorker: Readonly<Record<string, number>>;
+    readonly bytes: { readonly pushed: number; readonly pulled: number; readonly masks: number };
+    readonly recoveries: readonly Recovery[];
+  };
+}
+
+/** A loss that the run recovered from by itself. */
+export interface Recovery {
+  readonly cause: string;
+  /** Where the run stood. */
+  readonly step: number;
+  /** Clock of the checkpoint it went back to; null where nothing was lost and it went on. */
+  readonly resumedFrom: number | null;
+  /** From the loss until the run was further than `step`; 0 where it never got there. */
+  readonly pauseSeconds: number;
 }
 
 export const RUN_STATES = ['PENDING', 'RUNNING', 'SUCCEEDED', 'FAILED', 'STOPPED'] as const;
@@ -68,6 +87,7 @@ export interface RunResult {
   readonly stepsComputed: number;
   /** Slices applied, by the rank of the worker that computed them. */
   readonly slicesByWorker: Readonly<Record<string, number>>;
+  readonly recoveries: readonly Recovery[];
   readonly loss: number | null;
   readonly testAccuracy: number | null;
   readonly sparsity: number;
@@ -104,4 +124,6 @@ export interface StepMetrics {
   readonly seconds: number;
   readonly bytesPushed: number;
   readonly bytesPulled: number;
+  /** Rank of the worker whose copy of slice k was applied. */
+  readonly workers: readonly number[];
 }

@@ -25,6 +25,17 @@ export const command = defineCommand({
       label: 'CHECKPOINT',
       description: 'continue from this checkpoint folder of the run, or from the newest usable one (`newest`)',
     },
+    recover: {
+      type: 'boolean',
+      description: 'take the place of a scheduler that is gone: go on where the servers still hold the run',
+    },
+    rank: {
+      type: 'integer',
+      label: 'N',
+      min: 0,
+      default: 0,
+      description: 'number among the schedulers of a run that has standbys; its log is logs/scheduler-N.log',
+    },
   },
   examples: [
     {
@@ -39,7 +50,12 @@ export const command = defineCommand({
         runDirectory: resolve(required(options.runDir, '--run-dir')),
         host: options.host,
         port: options.port,
-        resume: options.resume === undefined ? null : { folder: options.resume === 'newest' ? null : options.resume },
+        beginning: options.recover
+          ? { kind: 'recover' }
+          : options.resume === undefined
+            ? { kind: 'launch' }
+            : { kind: 'resume', folder: options.resume === 'newest' ? null : options.resume },
+        rank: options.rank,
         signal: role.signal,
       });
     } finally {

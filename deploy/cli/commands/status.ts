@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { schedulerLocator } from '../../../shared/coordination/locate.ts';
 import { WhittleError } from '../../../shared/errors.ts';
 import type { RunStatus } from '../../../shared/telemetry/run-status.ts';
 import { followRun, hasEnded } from '../../launchers/follow.ts';
@@ -46,7 +47,8 @@ export const command = defineCommand({
       }
       if (last !== null) {
         show(last);
-        await followRun({ address: last.scheduler.address, signal, readStatus: read, onStatus: show });
+        const locate = schedulerLocator(directory.path, last.scheduler.address);
+        await followRun({ locate, signal, readStatus: read, onStatus: show });
         // The stream may have ended before the last word.
         if (!hasEnded(last) && !signal.aborted) last = (await read()) ?? last;
       }

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { describeExit, type LaunchPlan } from '../../../deploy/launchers/launcher.ts';
 import { findListening } from '../../../deploy/launchers/listening.ts';
 import { createLocalLauncher } from '../../../deploy/launchers/local.ts';
-import type { SuperviseDeadlines } from '../../../deploy/launchers/supervise.ts';
+import type { SuperviseDeadlines } from '../../../deploy/launchers/role-host.ts';
 import { WhittleError } from '../../../shared/errors.ts';
 
 const fake = fileURLToPath(new URL('./fixtures/fake-role.mjs', import.meta.url));

@@ -6,7 +6,7 @@ import { LAUNCHER_PIPE } from '../../../deploy/launchers/role-process.ts';
 import { isListening, roleSignal, type RoleSignalOptions } from '../../../deploy/launchers/role-signal.ts';
 
 describe('roleSignal', () => {
-  const signalOf = (change: Partial<RoleSignalOptions> & { scheduler: string | null }) => {
+  const signalOf = (change: Partial<RoleSignalOptions> & Pick<RoleSignalOptions, 'scheduler'>) => {
     const stdin = new PassThrough();
     const outer = new AbortController();
     const role = roleSignal({
@@ -39,7 +39,7 @@ describe('roleSignal', () => {
   it('lets a member go on while the scheduler lives', async () => {
     const asked: string[] = [];
     const { stdin, role } = signalOf({
-      scheduler: 'host:1',
+      scheduler: () => Promise.resolve('host:1'),
       probe: async (address) => {
         asked.push(address);
         assert.equal(role.signal.aborted, false);

@@ -29,7 +29,7 @@ describe('resolveRunConfig', () => {
       seed: 1,
       model: 'lenet-5',
       data: { source: 'mnist', batchSize: 128, order: 'shuffled' },
-      cluster: { servers: 1, workers: { min: 1, max: 1 }, backend: 'wasm', replication: 0, slices: 1 },
+      cluster: { servers: 1, workers: { min: 1, max: 1 }, backend: 'wasm', replication: 0, orphanAfterSeconds: 120, slices: 1 },
       consistency: { mode: 'bsp', staleness: 0, backupWorkers: 0 },
       training: {
         steps: 5625, // ceil(12 x 60000 / 128) = ceil(5625)

@@ -14,6 +14,7 @@ const metrics = (step: number): StepMetrics => ({
   seconds: 0.01,
   bytesPushed: 10,
   bytesPulled: 20,
+  workers: [0, 1],
 });
 
 const status: RunStatus = {
@@ -41,6 +42,7 @@ const status: RunStatus = {
   startedAt: '',
   updatedAt: '',
   failure: null,
+  totals: { resumedFrom: null, stepsComputed: 5, slicesByWorker: {}, bytes: { pushed: 0, pulled: 0, masks: 0 }, recoveries: [] },
 };
 
 describe('RunDirectory', () => {

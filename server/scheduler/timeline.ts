@@ -1,0 +1,212 @@
+import { basename } from 'node:path';
+import type { Manifest } from '../../shared/checkpoint/manifest.ts';
+import { checkpointName } from '../../shared/checkpoint/manifest-file.ts';
+import type { CheckpointStore } from '../../shared/checkpoint/store.ts';
+import type { RunConfig } from '../../shared/config/types.ts';
+import type { Coordinator } from '../../shared/coordination/coordinator.ts';
+import { WhittleError } from '../../shared/errors.ts';
+import type { Logger } from '../../shared/telemetry/log.ts';
+import type { RunDirectory } from '../../shared/telemetry/run-directory.ts';
+import type { RunStatus } from '../../shared/telemetry/run-status.ts';
+import { whittleVersion } from '../../shared/version.ts';
+import { Members } from './members.ts';
+import { Run, type RunOutcome } from './run.ts';
+import type { RunProgress } from './run-progress.ts';
+
+/** How a scheduler begins. */
+export type Beginning =
+  | { readonly kind: 'launch' }
+  /** `folder`: the checkpoint to continue from; null: the newest usable one. */
+  | { readonly kind: 'resume'; readonly folder: string | null }
+  /** In place of a scheduler that is gone: go on where all servers still hold the run, else from the last checkpoint. */
+  | { readonly kind: 'recover' };
+
+/** Goings back to one and the same step, without a step beyond it between them, after which the run fails. */
+const MOST_ROLLBACKS_IN_PLACE = 5;
+
+export interface TimelineOptions {
+  readonly directory: RunDirectory;
+  readonly config: RunConfig;
+  readonly coordinator: Coordinator;
+  readonly store: CheckpointStore;
+  readonly progress: RunProgress;
+  readonly log: Logger;
+}
+
+/** The generations of a run under this scheduler: each ends the run, or is followed by the next from the last checkpoint. */
+export class Timeline {
+  readonly members: Members;
+  readonly #options: TimelineOptions;
+  #generation = 0;
+  #run: Run | null = null;
+  #stopReason: string | null = null;
+  #abandoned = false;
+
+  constructor(options: TimelineOptions) {
+    this.#options = options;
+    const { cluster } = options.config;
+    this.members = new Members({
+      runId: options.directory.runId,
+      generation: () => this.#generation,
+      servers: cluster.servers,
+      workers: cluster.workers.max,
+      runFile: JSON.stringify(options.config),
+    });
+  }
+
+  get generation(): number {
+    return this.#generation;
+  }
+
+  /** The newest checkpoint. */
+  get lastManifest(): Manifest | null {
+    return this.#run?.lastManifest ?? null;
+  }
+
+  /** Takes the generation to begin with, and answers the clock it starts from. */
+  async begin(beginning: Beginning): Promise<number | null> {
+    const { coordinator, progress } = this.#options;
+    if (beginning.kind === 'recover') {
+      this.#generation = (await coordinator.lineage()).at(-1)?.generation ?? 0;
+      if (this.#generation > 0) return this.#takeOver();
+    }
+    const restored = beginning.kind === 'resume' ? await this.#checkpoint(beginning.folder) : null;
+    await this.#next(restored);
+    progress.begin(this.#generation, restored);
+    this.#run = this.#newRun({ restored, after: null, takeover: null });
+    return restored?.clock ?? null;
+  }
+
+  /** Runs to the end. Closes all sessions before it resolves. */
+  async conduct(): Promise<Exclude<RunOutcome, { state: 'ROLLBACK' }>> {
+    const { progress, log } = this.#options;
+    let inPlace = 0;
+    for (let before = -1; ;) {
+      const run = this.#current();
+      if (this.#stopReason !== null) run.stop(this.#stopReason);
+      const outcome = await run.conduct();
+      if (outcome.state === 'ABANDONED' || this.#abandoned) {
+        this.members.abandon();
+        return { state: 'ABANDONED' };
+      }
+      if (outcome.state !== 'ROLLBACK') {
+        const reason = outcome.state === 'FAILED' ? outcome.failure.message : (run.stopping ?? '');
+        this.members.finish(outcome.state, reason);
+        return outcome;
+      }
+      inPlace = progress.step > before ? 1 : inPlace + 1;
+      before = Math.max(before, progress.step);
+      try {
+        if (inPlace > MOST_ROLLBACKS_IN_PLACE) {
+          throw new WhittleError(
+            'ROLE_LOST',
+            `went back ${MOST_ROLLBACKS_IN_PLACE} times without getting beyond step ${progress.step}; the last time: ${outcome.cause.rawMessage}`,
+          );
+        }
+        this.#stopReason = run.stopping;
+        await this.#rollBack(outcome.cause);
+      } catch (reason) {
+        const error = WhittleError.from(reason);
+        log.error({ error }, error.message);
+        const { code, rawMessage: message } = error;
+        this.members.finish('FAILED', message);
+        const failure = { role: 'scheduler' as const, rank: 0, code, message, stack: '', step: progress.step };
+        return { state: 'FAILED', failure };
+      }
+    }
+  }
+
+  stop(reason: string): void {
+    this.#stopReason ??= reason;
+    this.#run?.stop(reason);
+  }
+
+  /** Another scheduler holds the run. */
+  abandon(): void {
+    this.#abandoned = true;
+    this.#run?.abandon();
+  }
+
+  roleExited(role: 'server' | 'worker', rank: number, message: string, replaced: boolean): void {
+    this.#run?.roleExited(role, rank, message, replaced);
+  }
+
+  #current(): Run {
+    if (!this.#run) throw new WhittleError('INTERNAL', 'the timeline has not begun');
+    return this.#run;
+  }
+
+  async #takeOver(): Promise<number | null> {
+    const { directory, coordinator, store, progress, log } = this.#options;
+    const pointer = await coordinator.latest();
+    const latest = pointer === null ? null : await store.read(pointer.folder).catch(() => null);
+    const records = await directory.metrics.read();
+    // A status that cannot be read costs only what it counted.
+    const status: RunStatus | null = await directory.readStatus().catch(() => null);
+    progress.takenOver(this.#generation, status, records);
+    log.info({ generation: this.#generation, step: progress.step }, 'taking the place of a scheduler that is gone');
+    this.#run = this.#newRun({ restored: latest, after: null, takeover: { latest, recorded: progress.step } });
+    return latest?.clock ?? null;
+  }
+
+  async #rollBack(cause: WhittleError): Promise<void> {
+    const { progress, log } = this.#options;
+    const restored = await this.#newest();
+    await this.#next(restored);
+    progress.rolledBack(this.#generation, restored, cause.rawMessage);
+    progress.say(`going back to step ${restored?.clock ?? 0}: ${cause.rawMessage}`);
+    log.warn({ generation: this.#generation }, `going back to step ${restored?.clock ?? 0}`);
+    this.#run = this.#newRun({ restored, after: cause, takeover: null });
+  }
+
+  /** Begins a generation: every message of an older one is without effect from here on. */
+  async #next(restored: Manifest | null): Promise<void> {
+    const { coordinator, directory } = this.#options;
+    this.#generation = await coordinator.takeGeneration(
+      restored
+        ? { clock: restored.clock, checkpoint: checkpointName(restored.clock, restored.generation) }
+        : null,
+    );
+    await directory.metrics.truncate(restored?.clock ?? 0);
+  }
+
+  #newRun(options: Pick<ConstructorParameters<typeof Run>[0], 'restored' | 'after' | 'takeover'>): Run {
+    const { directory, config, store, coordinator, log, progress } = this.#options;
+    return new Run({
+      ...options,
+      runId: directory.runId,
+      whittleVersion,
+      config,
+      generation: this.#generation,
+      members: this.members,
+      store,
+      coordinator,
+      log,
+      progress,
+      flushMetrics: () => directory.metrics.flush(),
+    });
+  }
+
+  async #checkpoint(folder: string | null): Promise<Manifest> {
+    const { store } = this.#options;
+    if (folder !== null) return store.verify(folder);
+    const found = await this.#newest();
+    if (found) return found;
+    throw new WhittleError(
+      'CHECKPOINT',
+      `${store.folder} holds no usable checkpoint; start over with \`whittle launch\``,
+    );
+  }
+
+  /** The newest checkpoint that verifies; null before the first. */
+  async #newest(): Promise<Manifest | null> {
+    const { store, coordinator, log } = this.#options;
+    const latest = await coordinator.latest();
+    const found = await store.newestUsable(
+      { pointer: latest?.folder ?? null, lineage: await coordinator.lineage() },
+      (message) => log.warn(message),
+    );
+    if (found) log.info({ step: found.manifest.clock, checkpoint: basename(found.folder) }, 'going on from a checkpoint');
+    return found?.manifest ?? null;
+  }
+}
