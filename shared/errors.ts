@@ -13,6 +13,7 @@ export const ERROR_CODES = {
   RUN_UNKNOWN: 'no such run',
   CHECKPOINT: 'a checkpoint is damaged, missing or does not fit',
   DISK: 'a file could not be written',
+  SECURITY: 'a certificate, token or address that is not safe to use',
   PORT: 'an address could not be listened on',
   NOT_FINITE: 'a loss, gradient or score is NaN or infinite',
   ROLE_LOST: 'a role died or stopped answering',
@@ -34,6 +35,7 @@ const USER_ERRORS: ReadonlySet<ErrorCode> = new Set([
   'RUN_EXISTS',
   'RUN_LOCKED',
   'RUN_UNKNOWN',
+  'SECURITY',
 ]);
 
 export interface ErrorOptions {

@@ -9,7 +9,7 @@ import type { RunResult, RunStatus } from '../../shared/telemetry/run-status.ts'
 import type { OptionDefinitions } from './command.ts';
 import type { Output } from './output.ts';
 import { Progress, type ProgressStream } from './progress.ts';
-import { formatEnding, formatReport, type ReportContext } from './report.ts';
+import { formatEnding, formatPlan, formatReport, type ReportContext } from './report.ts';
 
 /** Options that every command on runs has. */
 export const runsOption = {
@@ -94,6 +94,13 @@ export async function runInForeground(prepared: PreparedRun, output: Output, sig
 /** Starts a prepared run under a supervisor and says how to follow it. */
 export async function runInBackground(prepared: PreparedRun, output: Output): Promise<number> {
   const { runId, runDirectory } = prepared.launchPlan;
+  const detached = await prepared.launcher.detach?.(prepared.launchPlan);
+  if (detached !== undefined) {
+    output.result({ runId, runDirectory, state: 'PENDING', ...detached.data }, () =>
+      [`run ${runId} is ${detached.what}`, ...howToFollow(runDirectory)].join('\n'),
+    );
+    return 0;
+  }
   const started = await startInBackground({
     launcher: prepared.launcher.name,
     launcherOptions: prepared.launcherOptions,
@@ -105,11 +112,26 @@ export async function runInBackground(prepared: PreparedRun, output: Output): Pr
     () =>
       [
         `run ${runId} goes on in the background (supervisor ${pid}, scheduler at ${schedulerAddress})`,
-        `follow it with: whittle status ${runDirectory} --watch`,
-        `stop it with:   whittle stop ${runDirectory}`,
+        ...howToFollow(runDirectory),
       ].join('\n'),
   );
   return 0;
+}
+
+function howToFollow(runDirectory: string): string[] {
+  return [`follow it with: whittle status ${runDirectory} --watch`, `stop it with:   whittle stop ${runDirectory}`];
+}
+
+/**
+ * Shows what would be started. Where a batch system or cluster would be given something, that alone goes to stdout, to
+ * be handed on (`| kubectl apply -f -`), and the plan to stderr.
+ */
+export async function showPlan(prepared: PreparedRun, output: Output, data: object = {}, note = ''): Promise<void> {
+  const plan = [formatPlan(prepared.plan), note].filter((text) => text !== '').join('\n\n');
+  const preview = await prepared.launcher.preview?.(prepared.launchPlan, prepared.config);
+  if (preview !== undefined && !output.json) output.progress(plan);
+  const all = { ...prepared.plan, ...data, ...(preview === undefined ? {} : { preview }) };
+  output.result(all, () => preview ?? plan);
 }
 
 /** What the report shows besides the result. */

@@ -1,5 +1,6 @@
 import { WhittleError } from '../../shared/errors.ts';
 import { type LauncherDefinition, type LauncherOptions, launcherOptionsOf } from './define.ts';
+import { kubernetesLauncher } from './kubernetes.ts';
 import type { Launcher } from './launcher.ts';
 import { localLauncher } from './local.ts';
 
@@ -7,7 +8,7 @@ export const DEFAULT_LAUNCHER = 'local';
 
 /** Every launcher, by what `--on` says. */
 export const LAUNCHERS: Readonly<Record<string, LauncherDefinition>> = Object.fromEntries(
-  [localLauncher].map((definition) => [definition.name, definition]),
+  [localLauncher, kubernetesLauncher].map((definition) => [definition.name, definition]),
 );
 
 /**

@@ -6,6 +6,7 @@ import {
   launcherOptions,
   runInBackground,
   runInForeground,
+  showPlan,
   startOptions,
 } from '../run-command.ts';
 
@@ -53,7 +54,7 @@ export const command = defineCommand({
       ...(runId === undefined ? {} : { runId }),
     });
     if (options.dryRun) {
-      output.result(prepared.plan, () => formatPlan(prepared.plan));
+      await showPlan(prepared, output);
       return 0;
     }
     await createRun(prepared);

@@ -6,6 +6,7 @@ import {
   launcherOptions,
   runInBackground,
   runInForeground,
+  showPlan,
   startOptions,
 } from '../run-command.ts';
 
@@ -65,10 +66,7 @@ export const command = defineCommand({
     const { prepared, from, warnings } = ready;
     for (const warning of warnings) output.warn(warning);
     if (options.dryRun) {
-      output.result(
-        { ...prepared.plan, resumedFrom: from.clock },
-        () => `${formatPlan(prepared.plan)}\n\ncontinues from step ${from.clock}`,
-      );
+      await showPlan(prepared, output, { resumedFrom: from.clock }, `continues from step ${from.clock}`);
       return 0;
     }
     await updateRunFile(prepared);

@@ -4,6 +4,7 @@ import { WhittleError } from '../../../shared/errors.ts';
 import type { RunDirectory } from '../../../shared/telemetry/run-directory.ts';
 import { askToStop } from '../../launchers/execute.ts';
 import { defineCommand } from '../command.ts';
+import { clusterOptions, findClusterRun, stopClusterRun } from '../cluster-run.ts';
 import { findRun } from '../find-run.ts';
 import { runsOption } from '../run-command.ts';
 
@@ -20,9 +21,13 @@ export const command = defineCommand({
       description: 'how long to wait for the end of the run; 0: do not wait',
     },
     runsDir: runsOption,
+    ...clusterOptions,
   },
   examples: [{ command: 'stop mine', effect: 'checkpoint and stop the run `mine`' }],
-  handler: async ({ arguments: args, options, output, signal }) => {
+  handler: async (context) => {
+    const { arguments: args, options, output, signal } = context;
+    const elsewhere = await findClusterRun(args.run, options);
+    if (elsewhere !== null) return stopClusterRun(elsewhere, options.timeout, context);
     const run = await findRun(args.run, options.runsDir);
     const holder = await readRunLock(run.path);
     if (holder !== null) {

@@ -29,8 +29,11 @@ export interface ClusterApi {
   read(reference: ObjectReference): Promise<KubernetesObject | null>;
   /** A merge patch (RFC 7396); false where there is no such object. */
   patch(reference: ObjectReference, change: Readonly<Record<string, unknown>>): Promise<boolean>;
-  /** With all that it owns, in the background; false where there is no such object. */
-  remove(reference: ObjectReference): Promise<boolean>;
+  /**
+   * With all that it owns. `Background`: the object first; `Foreground`: it is gone when all it owned is gone. False
+   * where there is no such object.
+   */
+  remove(reference: ObjectReference, propagation: 'Background' | 'Foreground'): Promise<boolean>;
   /** The pods with these labels. */
   pods(labels: Readonly<Record<string, string>>): Promise<Pod[]>;
   /** The log of a pod's container, each line after its time; empty where it has none yet. */
@@ -135,10 +138,10 @@ function clusterApi(client: typeof Client, config: Client.KubeConfig, context: s
           .catch(nullWhereMissing);
         return done !== null;
       }),
-    remove: (reference) =>
+    remove: (reference, propagation) =>
       call(`delete ${named(reference)}`, async () => {
         const done = await objects
-          .delete(header(reference), undefined, undefined, undefined, undefined, 'Background')
+          .delete(header(reference), undefined, undefined, undefined, undefined, propagation)
           .catch(nullWhereMissing);
         return done !== null;
       }),

@@ -86,8 +86,8 @@ export function hostOf(names: RunNames, role: Role, rank: number): string {
 }
 
 /** Names that the certificate of a run must have. */
-export function certificateHosts(names: RunNames): string[] {
-  return [`*.${domainOf(names)}`, `*.${etcdDomainOf(names)}`];
+export function certificateHosts(names: RunNames, withEtcd: boolean): string[] {
+  return [`*.${domainOf(names)}`, ...(withEtcd ? [`*.${etcdDomainOf(names)}`] : [])];
 }
 
 export function labelsOf(names: RunNames, role?: Role | 'etcd'): Record<string, string> {
