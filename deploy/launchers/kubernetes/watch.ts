@@ -76,7 +76,8 @@ export class RunWatch {
     this.#pods = newest(states);
     const readiness = describeReadiness(this.#pods, this.#sizes);
     if (this.#pods.length > 0 && readiness !== this.#readiness && jobSet !== null && jobSetEnd(jobSet) === null)
-      this.#hooks.tell?.((this.#readiness = readiness));
+      this.#hooks.tell?.(readiness);
+    this.#readiness = readiness;
     await this.#readLog();
     this.#end =
       jobSet === null ? { failed: true, message: `JobSet ${this.#names.jobSet} was deleted` } : jobSetEnd(jobSet);
@@ -102,8 +103,13 @@ export class RunWatch {
         this.#lines.push(text);
         if (this.#lines.length > KEPT_LINES) this.#lines.shift();
       } else if (event.event === 'listening') this.#listening = event;
-      else if (event.event === 'status') await this.#hooks.onStatus?.((this.#status = event.status));
-      else await this.#hooks.onResult?.((this.#result = event.result));
+      else if (event.event === 'status') {
+        this.#status = event.status;
+        await this.#hooks.onStatus?.(event.status);
+      } else {
+        this.#result = event.result;
+        await this.#hooks.onResult?.(event.result);
+      }
     }
   }
 }
