@@ -118,7 +118,7 @@ function clusterApi(client: typeof Client, config: Client.KubeConfig, context: s
     context,
     create: (object) =>
       call(`create ${named({ ...object, name: object.metadata.name })}`, async () => {
-        const created: unknown = await objects.create(forClient(object) as Client.KubernetesObject);
+        const created: unknown = await objects.create(forClient(object));
         return created as KubernetesObject & { readonly metadata: { readonly uid: string } };
       }),
     read: (reference) =>

@@ -110,6 +110,25 @@ describe('launch --on kubernetes through a double of the API, its pods being pro
     assert.ok(cluster.requests.some((request) => /^PATCH .*\/pods\/mine-scheduler-0-0-/.test(request)));
     assert.ok(existsSync(join(folder.path, 'volume/runs/mine/checkpoints')));
   });
+
+  it('goes on when a node is drained: the pods of a worker and of the scheduler are replaced under their names', async () => {
+    writeFileSync(join(folder.path, 'run.yaml'), RUN_FILE(1_000_000));
+    const launched = launch('--json');
+    const printed = (pattern: RegExp): boolean => [...cluster.logs.values()].flat().some((line) => pattern.test(line));
+    await until(launched, () => printed(/"state":"RUNNING"/));
+    pods.evict('worker', 0);
+    await until(
+      launched,
+      () => cluster.of('Pod').filter(({ metadata }) => metadata.name.includes('-worker-0-0-')).length === 2,
+    );
+    pods.evict('scheduler', 0);
+    await until(launched, () => [...cluster.logs.keys()].filter((pod) => pod.includes('-scheduler-')).length === 2);
+    const second = (): string[] => [...cluster.logs].filter(([pod]) => pod.includes('-scheduler-')).at(-1)?.[1] ?? [];
+    await until(launched, () => second().some((line) => line.includes('"state":"RUNNING"')));
+    const stopped = await on('stop', 'mine');
+    assert.match(stopped.stdout, /ended STOPPED at step \d+/, stopped.stderr);
+    assert.equal((await launched).exitCode, 130);
+  });
 });
 
 /** Waits for what a launch does; one that ends before says why. */
