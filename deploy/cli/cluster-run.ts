@@ -161,10 +161,17 @@ export async function stopClusterRun(run: ClusterRun, timeout: number, context: 
   const seen = new RunWatch(run.api, run.names, run.sizes, { tailLines: TAIL });
   await seen.look();
   const wasRunning = seen.end === null;
-  let deleted = false;
-  if (wasRunning && !(await askPodToStop(run.api, seen.scheduler, 'whittle stop'))) {
-    deleted = await run.api.remove({ ...JOB_SET, name: jobSet }, 'Background');
-  }
+  let asked: string | null = null;
+  // Again where its pod was replaced meanwhile.
+  const ask = async (): Promise<void> => {
+    const { scheduler } = seen;
+    if (scheduler === null || scheduler.name === asked) return;
+    if (await askPodToStop(run.api, scheduler, 'whittle stop')) asked = scheduler.name;
+  };
+  if (wasRunning) await ask();
+  // Servers start when the scheduler was ready: without one the run has not begun.
+  const begun = asked !== null || seen.pods.some(({ role }) => role === 'server');
+  const deleted = wasRunning && !begun && (await run.api.remove({ ...JOB_SET, name: jobSet }, 'Background'));
   for (const end = Date.now() + 1000 * timeout; wasRunning && !deleted && timeout > 0 && seen.end === null;) {
     if (signal.aborted)
       throw new WhittleError('INTERRUPTED', `stopped waiting for the end of run ${runId}; it was asked to stop`);
@@ -176,6 +183,7 @@ export async function stopClusterRun(run: ClusterRun, timeout: number, context: 
       );
     await sleep(POLL_EVERY / 4, undefined, { signal }).catch(() => undefined);
     await seen.look();
+    if (seen.end === null) await ask();
   }
   const status = statusOf(seen);
   const state = deleted ? 'STOPPED' : (status?.state ?? 'PENDING');

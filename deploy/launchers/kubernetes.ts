@@ -126,11 +126,17 @@ class Followed {
       generation: listening?.generation ?? 0,
       processes: pods.map(({ role, rank }) => ({ role, rank, pid: 0 })),
       ended: this.#untilEnded().finally(() => process.off('exit', onExit)),
-      stop: async () => {
-        if (!(await askPodToStop(this.#api, this.#watch.scheduler, 'interrupted'))) await this.#kill();
-      },
+      stop: () => this.#stop(),
       kill: () => void this.#kill().catch((error: unknown) => this.#tell(`not deleted: ${String(error)}`)),
     };
+  }
+
+  /** Waits for a scheduler's pod that is being replaced; a run that has not begun has nothing to keep. */
+  async #stop(): Promise<void> {
+    while (this.#watch.end === null && !(await askPodToStop(this.#api, this.#watch.scheduler, 'interrupted'))) {
+      if (!this.#watch.pods.some(({ role }) => role === 'server')) return this.#kill();
+      await sleep(this.#times.pollEvery);
+    }
   }
 
   /** The scheduler accepts members, and all roles have begun or the run goes on without those that wait. */

@@ -1,4 +1,4 @@
-import { readFile, stat } from 'node:fs/promises';
+import { readFile, stat, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -11,7 +11,7 @@ import { startRole, type RoleProcess } from '../role-process.ts';
 import { POD_EXIT } from './job-set.ts';
 import { PATHS } from './names.ts';
 import { prepareDirectory } from './pod-directory.ts';
-import { isNews, type PodEvent } from './pod-events.ts';
+import { isNews, parsePodEvent, type PodEvent } from './pod-events.ts';
 
 export interface PodOptions {
   readonly role: Role;
@@ -43,7 +43,7 @@ export async function runPod(options: PodOptions): Promise<number> {
   let first = true;
   if (role === 'scheduler') {
     const resume = env['WHITTLE_RESUME'];
-    const launchId = env['WHITTLE_LAUNCH_ID'] ?? '';
+    const launchId = launchIdOf(env);
     const prepared = { runDirectory: directory.path, files: filesFolder, launchId, resume: resume !== undefined };
     ({ first } = await prepareDirectory(prepared));
     const result = first ? null : await directory.readResult();
@@ -61,7 +61,10 @@ export async function runPod(options: PodOptions): Promise<number> {
     argv: [...options.entry, role, ...args, ...placeOf(role, rank, env), ...beginning],
     outputFile: output,
   });
-  const watch = new PodWatch(directory, role === 'scheduler' ? join(podFolder, 'stop') : null, tails, print);
+  const stop = role === 'scheduler' ? new StopWish(directory.path, join(podFolder, 'stop'), launchIdOf(env)) : null;
+  // The status of a scheduler before this one is no news.
+  const told = await directory.readStatus().catch(() => null);
+  const watch = new PodWatch(directory, stop, told, tails, print);
   const terminate = (): void => {
     // A worker hands its slices over. The others would end the whole run if they were asked to leave; killed, they are
     // replaced, and the run goes on.
@@ -107,31 +110,65 @@ function placeOf(role: Role, rank: number, env: PodOptions['env']): string[] {
   ];
 }
 
+function launchIdOf(env: PodOptions['env']): string {
+  return env['WHITTLE_LAUNCH_ID'] ?? '';
+}
+
+/** The user's wish to stop: an annotation of one pod, which the pod that takes its place must know of too. */
+class StopWish {
+  readonly #marker: string;
+  readonly #file: string;
+  readonly #launchId: string;
+
+  constructor(runDirectory: string, file: string, launchId: string) {
+    this.#marker = join(runDirectory, 'kubernetes-stop');
+    this.#file = file;
+    this.#launchId = launchId;
+  }
+
+  async isThere(): Promise<boolean> {
+    // Of this launch: a run that is resumed was stopped before.
+    if ((await readFile(this.#marker, 'utf8').catch(() => '')) === this.#launchId) return true;
+    if ((await readFile(this.#file, 'utf8').catch(() => '')) === '') return false;
+    await writeFile(this.#marker, this.#launchId);
+    return true;
+  }
+}
+
 /** Hands on what a role writes, and the user's wish to stop. */
 class PodWatch {
   readonly #directory: RunDirectory;
-  readonly #stopFile: string | null;
+  readonly #stop: StopWish | null;
   readonly #tails: readonly LineTail[];
   readonly #print: (line: string) => void;
+  #told: RunStatus | null;
+  #listening = false;
   #stopping = false;
-  #told: RunStatus | null = null;
 
   constructor(
     directory: RunDirectory,
-    stopFile: string | null,
+    stop: StopWish | null,
+    told: RunStatus | null,
     tails: readonly LineTail[],
     print: (line: string) => void,
   ) {
     this.#directory = directory;
-    this.#stopFile = stopFile;
+    this.#stop = stop;
+    this.#told = told;
     this.#tails = tails;
     this.#print = print;
   }
 
   async look(process: RoleProcess): Promise<void> {
-    for (const tail of this.#tails) for (const line of await tail.read()) if (line !== '') this.#print(line);
-    if (this.#stopFile === null) return;
-    if (!this.#stopping && (await readFile(this.#stopFile, 'utf8').catch(() => '')) !== '') {
+    for (const tail of this.#tails) {
+      for (const line of await tail.read()) {
+        this.#listening ||= parsePodEvent(line)?.event === 'listening';
+        if (line !== '') this.#print(line);
+      }
+    }
+    if (this.#stop === null) return;
+    // A scheduler that is only starting would die of the signal instead of stopping the run.
+    if (this.#listening && !this.#stopping && (await this.#stop.isThere())) {
       this.#stopping = true;
       process.kill('SIGTERM');
     }

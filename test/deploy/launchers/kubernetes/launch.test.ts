@@ -47,19 +47,28 @@ describe('launch --on kubernetes through a double of the API, its pods being pro
     writeFileSync(join(folder.path, 'size.ts'), 'export const units = 2;\n');
     writeFileSync(join(folder.path, 'data.ts'), DATA);
   });
-  afterEach(async () => {
+  afterEach(async function () {
+    if (this.currentTest?.state === 'failed')
+      for (const [pod, lines] of cluster.logs) console.error([pod, ...lines.slice(-12)].join('\n    ').slice(0, 6000));
     await pods.stop();
+    // A launch that still follows its run sees that it is gone.
+    cluster.objects.clear();
+    await Promise.allSettled(launches.splice(0));
     await cluster.stop();
     if (kubeconfig === undefined) delete process.env['KUBECONFIG'];
     else process.env['KUBECONFIG'] = kubeconfig;
     folder.remove();
   });
 
-  const launch = (...args: string[]): Promise<CliResult> =>
-    cli([
+  const launches: Promise<CliResult>[] = [];
+  const launch = (...args: string[]): Promise<CliResult> => {
+    const launched = cli([
       ...['launch', join(folder.path, 'run.yaml'), '--on', 'kubernetes', '--image', 'whittle:test', '--run-id', 'mine'],
       ...['--include', join(folder.path, 'size.ts'), '--runs-dir', join(folder.path, 'runs'), ...args],
     ]);
+    launches.push(launched);
+    return launched;
+  };
   const on = (...args: string[]): Promise<CliResult> =>
     cli([...args, '--runs-dir', join(folder.path, 'nowhere'), '--on', 'kubernetes']);
 
