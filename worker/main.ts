@@ -7,6 +7,8 @@ import type { RunConfig } from '../shared/config/types.ts';
 import { openSchedulerFinder, type SchedulerFinder } from '../shared/coordination/scheduler-finder.ts';
 import { WhittleError } from '../shared/errors.ts';
 import { pause } from '../shared/rpc/deadline.ts';
+import { listenSettings } from '../shared/rpc/credentials.ts';
+import { startServer } from '../shared/rpc/server.ts';
 import { MemberSession } from '../shared/rpc/member-session.ts';
 import { createLogger, type Logger } from '../shared/telemetry/log.ts';
 import { RunDirectory } from '../shared/telemetry/run-directory.ts';
@@ -34,6 +36,7 @@ const FIRST_ADMISSION_MS = 60_000;
 const RELINK_MS = 200;
 /** From the wish to leave until the worker leaves without an answer. */
 const LEAVE_MS = 5_000;
+const HEALTH_GRACE_MS = 500;
 /** The exit code of a death: the scheduler has not heard why, and a supervisor may start the role again. */
 const DIED = 70;
 
@@ -42,11 +45,16 @@ const DIED = 70;
  * scheduler knows of, 70 after any other end.
  */
 export async function runWorker(options: WorkerOptions): Promise<number> {
+  // Nobody calls a worker, but a cluster may want to know that it lives.
+  const { host, port } = options;
+  const probed = listenSettings().healthPort !== undefined;
+  const health = probed ? await startServer({ host, port, services: [], serving: true }) : null;
   const worker = new WorkerRole(options, await openSchedulerFinder(options.runDirectory, options.scheduler));
   try {
     return await worker.run();
   } finally {
     await worker.close();
+    await health?.stop(HEALTH_GRACE_MS);
   }
 }
 

@@ -132,12 +132,16 @@ function howToFollow(runDirectory: string): string[] {
   ];
 }
 
-/** Shows what would be started: the plan, and what a batch system or cluster would be given. */
+/**
+ * Shows what would be started. Where a batch system or cluster would be given something, that alone goes to stdout, to
+ * be handed on (`| kubectl apply -f -`), and the plan to stderr.
+ */
 export async function showPlan(prepared: PreparedRun, output: Output, data: object = {}, note = ''): Promise<void> {
-  const preview = await prepared.launcher.preview?.(prepared.launchPlan);
-  output.result({ ...prepared.plan, ...data, ...(preview === undefined ? {} : { preview }) }, () =>
-    [formatPlan(prepared.plan), note, preview ?? ''].filter((text) => text !== '').join('\n\n'),
-  );
+  const plan = [formatPlan(prepared.plan), note].filter((text) => text !== '').join('\n\n');
+  const preview = await prepared.launcher.preview?.(prepared.launchPlan, prepared.config);
+  if (preview !== undefined && !output.json) output.progress(plan);
+  const all = { ...prepared.plan, ...data, ...(preview === undefined ? {} : { preview }) };
+  output.result(all, () => preview ?? plan);
 }
 
 /** What the report shows besides the result. */

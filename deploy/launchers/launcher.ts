@@ -1,3 +1,4 @@
+import type { RunConfig } from '../../shared/config/types.ts';
 import type { Role } from '../../shared/telemetry/run-status.ts';
 
 /** What a launcher needs to know to start the roles of a run; the rest they read from the run directory. */
@@ -38,7 +39,7 @@ export interface Launcher {
    */
   start(plan: LaunchPlan, signal: AbortSignal, tell?: (line: string) => void): Promise<LaunchedRun>;
   /** What would be handed to the batch system or cluster, for `--dry-run`. Absent: nothing but processes. */
-  readonly preview?: (plan: LaunchPlan) => Promise<string>;
+  readonly preview?: (plan: LaunchPlan, config: RunConfig) => string | Promise<string>;
   /**
    * Hands the run over to where it is supervised and returns. Absent: the run needs a supervisor here, which then
    * goes into the background.
@@ -56,7 +57,7 @@ export interface LaunchedRun {
   /** host:port of the scheduler. */
   readonly schedulerAddress: string;
   readonly generation: number;
-  /** Those that run now: one that was started again has a new pid. */
+  /** Those that run now: one that was started again has a new pid. 0: not a process of a machine that this one could name. */
   readonly processes: readonly { readonly role: Role; readonly rank: number; readonly pid: number }[];
   /** Resolves, never rejects, when every process has ended and is reaped. */
   readonly ended: Promise<RunEnd>;

@@ -1,5 +1,6 @@
 import { WhittleError } from '../../shared/errors.ts';
 import { type LauncherDefinition, type LauncherOptions, launcherOptionsOf } from './define.ts';
+import { kubernetesLauncher } from './kubernetes.ts';
 import type { Launcher } from './launcher.ts';
 import { localLauncher } from './local.ts';
 import { slurmLauncher } from './slurm.ts';
@@ -9,7 +10,7 @@ export const DEFAULT_LAUNCHER = 'local';
 
 /** Every launcher, by what `--on` says. */
 export const LAUNCHERS: Readonly<Record<string, LauncherDefinition>> = Object.fromEntries(
-  [localLauncher, slurmLauncher, sshLauncher].map((definition) => [definition.name, definition]),
+  [localLauncher, kubernetesLauncher, slurmLauncher, sshLauncher].map((definition) => [definition.name, definition]),
 );
 
 /**

@@ -4,6 +4,7 @@ import type { RunDirectory } from '../../../shared/telemetry/run-directory.ts';
 import { hasEnded } from '../../launchers/follow.ts';
 import { LineTail } from '../../launchers/line-tail.ts';
 import { defineCommand } from '../command.ts';
+import { clusterOptions, findClusterRun, showClusterLogs } from '../cluster-run.ts';
 import { findRun } from '../find-run.ts';
 import { formatLine, jsonOfLine, type LogLine, mergeByTime, timedLines } from '../logs.ts';
 import { runsOption } from '../run-command.ts';
@@ -21,6 +22,7 @@ export const command = defineCommand({
     tail: { type: 'integer', label: 'N', min: 0, description: 'only the last N lines; default: all' },
     follow: { type: 'boolean', short: 'f', description: 'go on with new lines until the run ends' },
     runsDir: runsOption,
+    ...clusterOptions,
   },
   examples: [
     { command: 'logs mine --tail 50', effect: 'show the last 50 lines of all roles' },
@@ -28,6 +30,8 @@ export const command = defineCommand({
   ],
   handler: async (context) => {
     const { arguments: args, options, output } = context;
+    const elsewhere = await findClusterRun(args.run, options);
+    if (elsewhere !== null) return showClusterLogs(elsewhere, options, context);
     const run = await findRun(args.run, options.runsDir);
     const reader = new LogReader(run, options.role, options.rank);
     const show = (lines: readonly LogLine[]): void => {

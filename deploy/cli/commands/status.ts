@@ -7,6 +7,7 @@ import type { RunStatus } from '../../../shared/telemetry/run-status.ts';
 import { followRun, hasEnded } from '../../launchers/follow.ts';
 import { describeJob, waitingJob } from '../../launchers/slurm-queue.ts';
 import { defineCommand } from '../command.ts';
+import { clusterOptions, findClusterRun, showClusterStatus } from '../cluster-run.ts';
 import { findRun } from '../find-run.ts';
 import { Progress } from '../progress.ts';
 import { progressStream, runsOption } from '../run-command.ts';
@@ -21,6 +22,7 @@ export const command = defineCommand({
     watch: { type: 'boolean', short: 'w', description: 'follow the run until it ends; with --json one line a change' },
     runsDir: runsOption,
     certs: certsOption,
+    ...clusterOptions,
   },
   examples: [
     { command: 'status', effect: 'show the newest run' },
@@ -28,6 +30,11 @@ export const command = defineCommand({
   ],
   handler: async (context) => {
     const { arguments: args, options, output } = context;
+    const elsewhere = await findClusterRun(args.run, options);
+    if (elsewhere !== null) {
+      await showClusterStatus(elsewhere, options.watch, context);
+      return 0;
+    }
     const directory = await findRun(args.run, options.runsDir);
     const first = await directory.effectiveStatus();
     const waiting = await waitingJob(directory.path);

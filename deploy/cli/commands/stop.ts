@@ -7,6 +7,7 @@ import type { RunDirectory } from '../../../shared/telemetry/run-directory.ts';
 import { askToStop } from '../../launchers/execute.ts';
 import { describeJob, stopJob, untilNoJob } from '../../launchers/slurm-queue.ts';
 import { defineCommand } from '../command.ts';
+import { clusterOptions, findClusterRun, stopClusterRun } from '../cluster-run.ts';
 import { findRun } from '../find-run.ts';
 import { certsOption } from '../security-options.ts';
 import { runsOption } from '../run-command.ts';
@@ -25,9 +26,13 @@ export const command = defineCommand({
     },
     runsDir: runsOption,
     certs: certsOption,
+    ...clusterOptions,
   },
   examples: [{ command: 'stop mine', effect: 'checkpoint and stop the run `mine`' }],
-  handler: async ({ arguments: args, options, output, signal }) => {
+  handler: async (context) => {
+    const { arguments: args, options, output, signal } = context;
+    const elsewhere = await findClusterRun(args.run, options);
+    if (elsewhere !== null) return stopClusterRun(elsewhere, options.timeout, context);
     const run = await findRun(args.run, options.runsDir);
     const job = await stopJob(run.path);
     const holder = await leaderOf(run.path);
