@@ -57,6 +57,7 @@ function formatMembers(status: RunStatus): string {
       { title: 'clock', align: 'right' },
       { title: 'heard', align: 'right' },
       { title: 'memory', align: 'right' },
+      { title: 'step p50 / p90', align: 'right' },
       { title: 'slices' },
     ],
     status.members.map((each) => [
@@ -67,6 +68,9 @@ function formatMembers(status: RunStatus): string {
       each.clock,
       `${each.secondsSinceHeartbeat.toFixed(1)} s ago`,
       each.rssBytes === 0 ? undefined : formatBytes(each.rssBytes),
+      each.stepMilliseconds === null
+        ? undefined
+        : `${each.stepMilliseconds.median.toFixed(1)} / ${each.stepMilliseconds.p90.toFixed(1)} ms`,
       each.role === 'worker' ? each.slices.join(', ') || 'none' : undefined,
     ]),
   );

@@ -21,6 +21,7 @@ import { type History, NO_HISTORY, openHistory } from '../../shared/telemetry/hi
 import type { HistogramRound } from '../../shared/sparsity/selection.ts';
 import { type Answer, Exchange, type MaskVersion } from './exchange.ts';
 import type { ConfigureShard, PushMessage } from './shard-messages.ts';
+import { SliceTimes } from './slice-times.ts';
 import { StepReporter } from './step-reporter.ts';
 
 const NORM_DEADLINE_MS = 120_000;
@@ -75,6 +76,7 @@ export class ParameterServerRole {
   #exact: Answer[] = [];
   #masks: MaskVersion[] = [];
   #applied: AppliedStep[] = [];
+  readonly #sliceTimes = new SliceTimes();
   #counted = { pushed: 0, pulled: 0, masks: 0 };
   /** Bytes of streams that have ended. */
   readonly #ended = { pushed: 0, pulled: 0, masks: 0 };
@@ -241,6 +243,7 @@ export class ParameterServerRole {
     this.#masks = [];
     this.#applied = [];
     this.#exact = [];
+    this.#sliceTimes.reset();
     this.#reporter.reset();
     for (const peer of this.#peers) peer.close();
     this.#peers = [];
@@ -304,6 +307,7 @@ export class ParameterServerRole {
         this.#answers = this.#overlaps ? [answer] : [...this.#answers.slice(-1), answer];
         for (const exchange of this.#exchanges) exchange.offer(answer, this.#masks);
         this.#reportStep(clock);
+        if (!this.#overlaps) this.#sliceTimes.answered(clock);
         if (!isFirst) return;
         this.#isReady = true;
         report({ serverReady: { generation: this.#generation, clock, maskEpoch } });
@@ -374,6 +378,7 @@ export class ParameterServerRole {
       this.#recordPush(header, 'duplicate');
       return;
     }
+    this.#sliceTimes.arrived(header.clock, header.slice);
     const message: PushMessage = {
       step: header.clock,
       slice: header.slice,
@@ -454,6 +459,7 @@ export class ParameterServerRole {
         maskBytes: total.masks - this.#counted.masks,
         at: step.at,
         sliceWorkers: [...step.sliceWorkers],
+        sliceMilliseconds: this.#sliceTimes.take(step.step),
       },
       step.step === this.#config?.training.steps,
     );

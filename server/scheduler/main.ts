@@ -118,7 +118,8 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
     const generation = timeline.generation;
     let state: RunState = 'PENDING';
     let failure: RunFailure | null = null;
-    const status = () => progress.status(state, timeline.members.all(), failure);
+    const status = () =>
+      progress.status(state, timeline.members.all(), failure, (worker) => timeline.stepTimesOf(worker));
     live = { timeline, status: () => JSON.stringify(status()) };
     const publish = async (): Promise<void> => {
       const now = status();

@@ -19,6 +19,7 @@ import type {
 import type { Evaluation } from './evaluation.ts';
 import type { Member } from './members.ts';
 import type { CommittedUpdate } from './pruning-controller.ts';
+import type { StepTimes } from './stragglers.ts';
 import type { CompletedStep } from './step-ledger.ts';
 
 /** Steps over which speed and bytes are averaged for display. */
@@ -223,7 +224,12 @@ export class RunProgress {
     this.#options.onChange();
   }
 
-  status(state: RunState, members: readonly Member[], failure: RunFailure | null): RunStatus {
+  status(
+    state: RunState,
+    members: readonly Member[],
+    failure: RunFailure | null,
+    stepTimesOf: (worker: number) => StepTimes | null = () => null,
+  ): RunStatus {
     const { config, runId, runDirectory } = this.#options;
     const perStep = this.#secondsPerStep();
     return {
@@ -251,7 +257,7 @@ export class RunProgress {
       bytesPerStep: this.#bytesPerStep(),
       secondsLeft: perStep === null ? null : (config.training.steps - this.#step) * perStep,
       lastCheckpoint: this.#lastCheckpoint && { step: this.#lastCheckpoint.clock, at: this.#lastCheckpoint.writtenAt },
-      members: members.map((member) => this.#memberStatus(member)),
+      members: members.map((member) => this.#memberStatus(member, stepTimesOf)),
       scheduler: { address: this.#options.address, pid: process.pid, host: hostname() },
       startedAt: this.#startedAt.toISOString(),
       updatedAt: new Date().toISOString(),
@@ -384,7 +390,7 @@ export class RunProgress {
     return last ? last.bytesPushed + last.bytesPulled : 0;
   }
 
-  #memberStatus(member: Member): MemberStatus {
+  #memberStatus(member: Member, stepTimesOf: (worker: number) => StepTimes | null): MemberStatus {
     return {
       role: member.role,
       rank: member.rank,
@@ -395,6 +401,7 @@ export class RunProgress {
       secondsSinceHeartbeat: (performance.now() - member.lastHeard) / 1000,
       slices: member.role === 'worker' ? this.slicesOf(member.rank) : [],
       rssBytes: member.rssBytes,
+      stepMilliseconds: member.role === 'worker' ? stepTimesOf(member.rank) : null,
     };
   }
 }

@@ -23,6 +23,7 @@ import { recordCheckpoint, recordDecided } from './scheduler-history.ts';
 import { configureServers, connectServers } from './shards.ts';
 import { SliceDesk } from './slice-desk.ts';
 import { Signal } from './signal.ts';
+import { Stragglers, type StepTimes } from './stragglers.ts';
 import { StepLedger } from './step-ledger.ts';
 import { WorkerDescriptions } from './worker-descriptions.ts';
 
@@ -43,6 +44,8 @@ const WITNESS_MS = 1_000;
 /** Steps ahead of the newest known clock that a cut on demand is proposed for. */
 const CUT_MARGIN = 3;
 const WATCH_MS = 500;
+/** Steps between looks at who is slow. */
+const BALANCE_EVERY = 25;
 
 export interface RunOptions {
   readonly runId: string;
@@ -97,6 +100,7 @@ export class Run implements MemberListener {
   readonly #firstCheckpoint = new Signal<Manifest>();
   readonly #over = new Signal<RunOutcome>();
 
+  readonly #stragglers = new Stragglers();
   readonly #descriptions: WorkerDescriptions;
   readonly #evaluations: Evaluations;
   readonly #ready = new Set<number>();
@@ -186,6 +190,11 @@ export class Run implements MemberListener {
     await this.#committer.idle();
     for (const server of this.#servers) server.client.close();
     return outcome;
+  }
+
+  /** How long a worker takes for a step; null where not known. */
+  stepTimesOf(worker: number): StepTimes | null {
+    return this.#stragglers.timesOf(worker);
   }
 
   /** Why the run stops, or null. */
@@ -371,6 +380,7 @@ export class Run implements MemberListener {
   }
 
   #workerGone(rank: number, how: string): void {
+    this.#stragglers.forget(rank);
     const handedOver = this.#desk.remove(rank, this.#progress.newestClock + 1);
     if (!this.#training) return;
     const others = this.#desk.workers;
@@ -515,8 +525,24 @@ export class Run implements MemberListener {
     for (const step of steps) {
       this.#progress.stepCompleted(step, planHasWork(this.#config.sparsity, step.step));
       if (this.#evaluations.isDue(step.step)) this.#evaluations.begin(step.step);
+      this.#stragglers.add(step);
     }
+    if (steps.some(({ step }) => step % BALANCE_EVERY === 0)) this.#balance();
     if (steps.length > 0) this.#maybeFinish();
+  }
+
+  /** Hands a slice of the slowest worker over where that makes steps shorter. */
+  #balance(): void {
+    const advice = this.#stragglers.advise(this.#desk.assignment);
+    if (!advice) return;
+    const { from, to, slice } = advice;
+    const times = this.#stragglers.timesOf(from);
+    this.#options.log.info(
+      { step: this.#progress.step, slice, from, to, median: times?.median, p90: times?.p90 },
+      `worker[${from}] is slow: slice ${slice} moves to worker[${to}]`,
+    );
+    this.#stragglers.moved(from, to);
+    this.#desk.move(slice, from, to, this.#progress.newestClock + 1);
   }
 
   #evaluated(evaluation: Evaluation): void {

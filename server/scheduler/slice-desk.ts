@@ -46,6 +46,24 @@ export class SliceDesk {
     return had;
   }
 
+  get assignment(): ReadonlyMap<number, readonly number[]> {
+    return this.#assignment;
+  }
+
+  /** Moves one slice; everyone is told. */
+  move(slice: number, from: number, to: number, fromStep: number): void {
+    const moved = new Map(this.#assignment);
+    moved.set(
+      from,
+      this.slicesOf(from).filter((each) => each !== slice),
+    );
+    moved.set(
+      to,
+      [...this.slicesOf(to), slice].sort((a, b) => a - b),
+    );
+    this.#tell(moved, fromStep);
+  }
+
   /** What a worker is told. */
   messageFor(
     rank: number,
@@ -63,9 +81,13 @@ export class SliceDesk {
   }
 
   #assign(fromStep: number): void {
-    const { members, slices, onAssigned } = this.#options;
     const workers = [...this.#working.keys()].sort((a, b) => a - b);
-    this.#assignment = reassignSlices(slices, workers, this.#assignment);
+    this.#tell(reassignSlices(this.#options.slices, workers, this.#assignment), fromStep);
+  }
+
+  #tell(assignment: Map<number, readonly number[]>, fromStep: number): void {
+    const { members, onAssigned } = this.#options;
+    this.#assignment = assignment;
     this.#version += 1;
     onAssigned(this.#assignment);
     for (const member of this.#working.values())

@@ -9,6 +9,8 @@ export interface CompletedStep {
   readonly bytesPulled: number;
   readonly bytesMasks: number;
   readonly sliceWorkers: readonly number[];
+  /** When each slice arrived, milliseconds after the step before; empty where not known. */
+  readonly sliceMilliseconds: readonly number[];
 }
 
 interface Pending {
@@ -20,6 +22,7 @@ interface Pending {
   pulled: number;
   masks: number;
   sliceWorkers: readonly number[];
+  sliceMilliseconds: readonly number[];
 }
 
 /**
@@ -42,7 +45,16 @@ export class StepLedger {
     if (record.step < this.#next) return;
     let step = this.#pending.get(record.step);
     if (!step) {
-      step = { reporters: new Set(), loss: 0, at: 0, pushed: 0, pulled: 0, masks: 0, sliceWorkers: [] };
+      step = {
+        reporters: new Set(),
+        loss: 0,
+        at: 0,
+        pushed: 0,
+        pulled: 0,
+        masks: 0,
+        sliceWorkers: [],
+        sliceMilliseconds: [],
+      };
       this.#pending.set(record.step, step);
     }
     if (step.reporters.has(server)) return;
@@ -54,6 +66,7 @@ export class StepLedger {
       step.loss = record.loss;
       step.at = record.at;
       step.sliceWorkers = record.sliceWorkers;
+      step.sliceMilliseconds = record.sliceMilliseconds;
     }
   }
 
@@ -70,6 +83,7 @@ export class StepLedger {
         bytesPulled: step.pulled,
         bytesMasks: step.masks,
         sliceWorkers: step.sliceWorkers,
+        sliceMilliseconds: step.sliceMilliseconds,
       });
       this.#lastAt = step.at;
       this.#next += 1;

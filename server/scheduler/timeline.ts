@@ -15,6 +15,7 @@ import { whittleVersion } from '../../shared/version.ts';
 import { Members } from './members.ts';
 import { Run, type RunOutcome } from './run.ts';
 import type { RunProgress } from './run-progress.ts';
+import type { StepTimes } from './stragglers.ts';
 
 /** How a scheduler begins. */
 export type Beginning =
@@ -118,6 +119,10 @@ export class Timeline {
         return { state: 'FAILED', failure };
       }
     }
+  }
+
+  stepTimesOf(worker: number): StepTimes | null {
+    return this.#run?.stepTimesOf(worker) ?? null;
   }
 
   stop(reason: string): void {

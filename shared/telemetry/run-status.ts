@@ -62,6 +62,8 @@ export interface MemberStatus {
   readonly secondsSinceHeartbeat: number;
   readonly slices: readonly number[];
   readonly rssBytes: number;
+  /** A worker's time for a step, from the weights of the step before to its last slice; null where not known. */
+  readonly stepMilliseconds: { readonly median: number; readonly p90: number } | null;
 }
 
 /** The first failure of a run: which role, what, and its stack where it is not a user's error. */

@@ -219,8 +219,16 @@ describe('formatStatus', () => {
       lastCheckpoint: { step: 400, at: '2026-08-01T12:01:00.000Z' },
       secondsLeft: 90,
       members: [
-        { ...member, role: 'server', rank: 0, slices: [], rssBytes: 1e8 },
-        { ...member, role: 'worker', rank: 1, address: '', slices: [1, 2], rssBytes: 0 },
+        { ...member, role: 'server', rank: 0, slices: [], rssBytes: 1e8, stepMilliseconds: null },
+        {
+          ...member,
+          role: 'worker',
+          rank: 1,
+          address: '',
+          slices: [1, 2],
+          rssBytes: 0,
+          stepMilliseconds: { median: 4.21, p90: 5 },
+        },
       ],
     });
     const text = formatStatus(status, now);
@@ -228,8 +236,8 @@ describe('formatStatus', () => {
     assert.match(text, /^step +412 of 5616 \(7 %\)$/m);
     assert.match(text, /^last checkpoint +step 400, 5\.0 s ago$/m);
     assert.match(text, /^time left +1 min 30 s$/m);
-    assert.match(text, /^server\[0\] +127\.0\.0\.1:1 +7 +here +412 +0\.3 s ago +100 MB +-$/m);
-    assert.match(text, /^worker\[1\] +- +7 +here +412 +0\.3 s ago +- +1, 2$/m);
+    assert.match(text, /^server\[0\] +127\.0\.0\.1:1 +7 +here +412 +0\.3 s ago +100 MB +- +-$/m);
+    assert.match(text, /^worker\[1\] +- +7 +here +412 +0\.3 s ago +- +4\.2 \/ 5\.0 ms +1, 2$/m);
   });
 
   it('shows the failure of a run that ended, and no members', () => {

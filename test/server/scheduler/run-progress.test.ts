@@ -56,6 +56,7 @@ const step = (number: number): CompletedStep => ({
   bytesPulled: 200,
   bytesMasks: 0,
   sliceWorkers: [0],
+  sliceMilliseconds: [],
 });
 const commit = (at: number, maskEpoch: number, sparsity: number): CommittedUpdate =>
   ({ step: at, maskEpoch, sparsity }) as CommittedUpdate;

@@ -4,6 +4,7 @@ import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { hostname } from 'node:os';
 import { Metadata } from '@grpc/grpc-js';
+import { TOKEN_HEADER, TOKEN_SCHEME } from '../../../shared/rpc/credentials.ts';
 import type { RunCredentials } from '../../../shared/rpc/credentials.ts';
 import { healthClient, parameterServerClient, unary } from '../../../shared/rpc/client.ts';
 import { WhittleError } from '../../../shared/errors.ts';
@@ -370,16 +371,21 @@ describe('who is let in', () => {
       withPair(
         { credentials: plain(), limits: { stallMilliseconds: 100 } },
         async (pair) => {
-          const proxy = new Proxy(pair.server.port);
-          const client = parameterServerClient(`127.0.0.1:${await proxy.listen()}`, plain());
-          const stream = client.exchange();
-          const ended = new Promise((resolve) => stream.once('error', resolve));
-          // Flow control stops the server when nobody takes what it sends.
-          stream.write({});
+          // A plain HTTP/2 client keeps its small first windows: a few messages fill them.
+          const session = connectHttp2(`http://127.0.0.1:${pair.server.port}`).on('error', () => undefined);
+          const closed = new Promise((resolve) => session.once('close', resolve));
+          const request = session.request({
+            ':method': 'POST',
+            ':path': '/whittle.ParameterServer/Exchange',
+            'content-type': 'application/grpc',
+            te: 'trailers',
+            [TOKEN_HEADER]: `${TOKEN_SCHEME}${credentials.token ?? ''}`,
+          });
+          request.on('error', () => undefined).pause();
+          // An empty frame in gRPC's envelope: one byte of flags, four of length.
+          request.write(Buffer.alloc(5));
           await pair.refusals.next(/Exchange: the caller has read nothing for 0\.1 s; its connection is cut/);
-          await ended;
-          client.close();
-          await proxy.close();
+          await closed;
         },
         {
           Exchange: (call) => {

@@ -67,6 +67,7 @@ describe('the shard of a parameter server', () => {
     const base = engineConfig({}, 3);
     const subject: Subject = {
       events: [],
+      dropped: [],
       shard: new Shard({
         config: base,
         space: SPACE,

@@ -31,6 +31,8 @@ type Event =
 export interface Subject {
   readonly shard: Shard;
   readonly events: Event[];
+  /** Values that late pushes held for what had died. */
+  readonly dropped: number[];
 }
 
 interface Options {
@@ -41,6 +43,7 @@ interface Options {
   readonly cuts?: readonly number[];
   readonly rank?: number;
   readonly every?: number;
+  readonly consistency?: RunConfig['consistency'];
 }
 
 export function make(options: Options = {}): Subject {
@@ -48,17 +51,20 @@ export function make(options: Options = {}): Subject {
   const base = engineConfig({}, slices);
   const config: RunConfig = {
     ...base,
+    consistency: options.consistency ?? base.consistency,
     training: { ...base.training, clipNorm },
     sparsity,
     checkpoint: { every, keep: 1 },
   };
   const events: Event[] = [];
+  const dropped: number[] = [];
   const sink: ShardEvents = {
     published: (clock, maskEpoch, _weights, mask) =>
       events.push({ kind: 'published', clock, maskEpoch, hasMask: mask !== null }),
     hold: (step) => events.push({ kind: 'hold', step }),
     norm: (step, nodes) => events.push({ kind: 'norm', step, nodes }),
     snapshot: (clock, _epoch, snapshot) => events.push({ kind: 'snapshot', clock, snapshot }),
+    dropped: (_push, values) => dropped.push(values),
     consumed: (push) => events.push({ kind: 'consumed', push }),
     stepDone: (step, loss, sliceWorkers) => events.push({ kind: 'stepDone', step, loss, sliceWorkers }),
   };
@@ -69,7 +75,7 @@ export function make(options: Options = {}): Subject {
     Float32Array.from({ length: end - start }, (_, i) => noise(7, start + i)),
     new Float32Array(stateSize),
   );
-  return { shard, events };
+  return { shard, events, dropped };
 }
 
 /** Numbers of no pattern, the same for the same arguments, of float32's full length. */
