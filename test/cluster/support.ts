@@ -26,6 +26,8 @@ export async function withFolder<T>(run: (folder: string) => Promise<T>): Promis
   try {
     return await run(folder);
   } finally {
+    // A test that failed must not leave a run behind, which would slow down all that follow.
+    for (const pid of await processesOf(folder)) killQuietly(pid);
     await rm(folder, { recursive: true, force: true, maxRetries: 3 });
   }
 }
@@ -143,6 +145,14 @@ export async function processesOf(folder: string): Promise<number[]> {
     if (command.includes(folder)) pids.push(Number(entry));
   }
   return pids;
+}
+
+function killQuietly(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It ended meanwhile.
+  }
 }
 
 /** A run is over only when nothing of it lives and its directory can be taken. */
