@@ -4,7 +4,7 @@ import { shortenUpdates } from '../launchers/plan.ts';
 import { parseCheckpointName } from '../../shared/checkpoint/manifest-file.ts';
 import { commandLine } from '../../shared/invocation.ts';
 import { plural } from '../../shared/plural.ts';
-import type { LayerResult, RunFailure, RunResult } from '../../shared/telemetry/run-status.ts';
+import type { Recovery, LayerResult, RunFailure, RunResult } from '../../shared/telemetry/run-status.ts';
 import { formatBytes, formatCount, formatDuration, formatPercent } from './quantities.ts';
 import { formatTable } from './table.ts';
 
@@ -57,6 +57,7 @@ export function formatReport(result: RunResult, context: ReportContext | null): 
     'wall time',
     `${formatDuration(result.wallSeconds)}, ${formatCount(result.examplesPerSecond)} examples/s, ${plural(result.stepsComputed, 'step')} computed${since}`,
   ]);
+  for (const recovery of result.recoveries) rows.push(['recovered', formatRecovery(recovery)]);
   const slices = formatSlices(result.slicesByWorker);
   if (slices !== '') rows.push(['slices', `${slices}${since}`]);
   rows.push(['bytes', `${formatTraffic(result.bytes)}${since}`]);
@@ -241,6 +242,12 @@ function formatSparsity(plan: RunPlan): string {
   return shown.length === plan.sparsity.length
     ? table
     : `${table}\n${shown.length} of ${plan.sparsity.length} mask updates; all: ${commandLine('schedule', 'run.yaml')}`;
+}
+
+function formatRecovery({ cause, step, resumedFrom, pauseSeconds }: Recovery): string {
+  const went = resumedFrom === null ? 'went on' : `went back to step ${resumedFrom}`;
+  const pause = pauseSeconds > 0 ? `, paused ${formatDuration(pauseSeconds)}` : '';
+  return `at step ${step}, ${went}${pause}: ${cause}`;
 }
 
 function formatSlices(slices: RunResult['slicesByWorker']): string {

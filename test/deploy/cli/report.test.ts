@@ -211,6 +211,19 @@ describe('formatPlan', () => {
   });
 });
 
+describe('formatReport', () => {
+  it('tells every recovery: where the run stood, where it went back to, and how long it paused', () => {
+    const recoveries = [
+      { cause: 'lost server[1]', step: 153, resumedFrom: 100, pauseSeconds: 5.2 },
+      { cause: 'the scheduler was lost', step: 300, resumedFrom: null, pauseSeconds: 0 },
+    ];
+    const text = formatReport(resultOf({ recoveries }), null);
+    assert.match(text, /^recovered +at step 153, went back to step 100, paused 5\.2 s: lost server\[1\]$/m);
+    assert.match(text, /^recovered +at step 300, went on: the scheduler was lost$/m);
+    assert.doesNotMatch(formatReport(resultOf(), null), /recovered/);
+  });
+});
+
 describe('formatStatus', () => {
   it('shows progress, the age of the checkpoint and the members of a run that goes on', () => {
     const now = Date.parse('2026-08-01T12:01:05.000Z');
