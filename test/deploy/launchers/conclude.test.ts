@@ -65,7 +65,9 @@ describe('conclude', () => {
     it('reads step, loss, sparsity and bytes of one step from metrics.jsonl, layers from the newest checkpoint', async () => {
       await writeCheckpoint(new CheckpointStore(directory.path), { clock: 2 });
       await steps(1, 2, 3);
-      const last = statusOf({ step: 2, loss: 9, sparsity: 0.9, testAccuracy: 0.8, evaluatedAt: 1, testLoss: 0.4 });
+      const { totals } = statusOf();
+      const told = { testAccuracy: 0.8, evaluatedAt: 1, testLoss: 0.4, totals: { ...totals, stepsComputed: 2 } };
+      const last = statusOf({ step: 2, loss: 9, sparsity: 0.9, ...told });
       const result = await conclude(directory, plan, end('scheduler', SIGKILL), { interrupted: false, last });
       assert.deepEqual([result.state, result.failure?.message], ['FAILED', `scheduler[0] ${KILLED}`]);
       const { step, loss, sparsity, maskEpoch, stepsComputed, bytes, bytesPerStep } = result;

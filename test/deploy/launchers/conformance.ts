@@ -242,7 +242,8 @@ export function launcherConformance(subject: LauncherUnderTest): void {
       await started('worker-0', 1);
       await gone(pidsOf('worker-0')[0]);
       // And whatever stands for it where the launcher is.
-      await gone(run.processes.find(({ role, rank }) => role === 'worker' && rank === 0)?.pid);
+      const standIn = run.processes.find(({ role, rank }) => role === 'worker' && rank === 0);
+      if (standIn) await gone(standIn.pid);
       write('end');
       const { loss, schedulerExit } = await run.ended;
       assert.equal(schedulerExit.code, 1);
