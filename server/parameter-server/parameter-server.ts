@@ -95,6 +95,7 @@ export class ParameterServerRole {
 
   readonly handlers: ParameterServerHandlers = {
     Configure: unaryHandler((request) => {
+      if (request.restoreFrom !== '') requireCheckpointName(request.restoreFrom);
       if (request.generation > this.#generation) this.#beginGeneration(request.generation);
       this.#checkGeneration(request.generation);
       // Asked again it answers the same, unless it failed.
@@ -252,7 +253,6 @@ export class ParameterServerRole {
   }
 
   async #configure(request: ConfigureRequest__Output): Promise<{ clock: number; maskEpoch: number }> {
-    if (request.restoreFrom !== '') requireCheckpointName(request.restoreFrom);
     const model = JSON.parse(request.modelDescription) as ModelDescription;
     this.#config = JSON.parse(request.runFile) as RunConfig;
     this.#rank = request.rank;

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { denseChunks } from '../../shared/checkpoint/digests.ts';
 import type { Manifest } from '../../shared/checkpoint/manifest.ts';
 import { CheckpointStore } from '../../shared/checkpoint/store.ts';
+import { credentialsToAsk } from '../../shared/security/run-security.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import { openExchange, parameterServerClient, unary } from '../../shared/rpc/client.ts';
 import { getBit } from '../../shared/sparsity/bitmap.ts';
@@ -186,7 +187,7 @@ describe('a server that is sent what it must not take', function () {
       const { members, generation } = await readStatus(join(folder, 'run'));
       assert.equal(generation, 1);
       const address = members.find(({ role, rank }) => role === 'server' && rank === 1)?.address ?? '';
-      const client = parameterServerClient(address);
+      const client = parameterServerClient(address, await credentialsToAsk(join(folder, 'run')));
       const answers: string[] = [];
       try {
         const options = { deadlineMilliseconds: 10_000 };
@@ -240,7 +241,7 @@ describe('a server that is sent what it must not take', function () {
         });
         const garbage = new Uint8Array(new Float32Array(64).fill(1e20).buffer);
         const facts = { sender: 9, maskEpoch: 1, loss: 1e20, examples: 16 };
-        for (let step = 31; step < 450; step += 1) {
+        for (let step = 31; step < 130; step += 1) {
           for (const slice of [0, 1])
             await stream.send({ kind: 'PUSH', generation: 0, clock: step, slice, ...facts }, garbage);
         }
@@ -254,13 +255,14 @@ describe('a server that is sent what it must not take', function () {
       } finally {
         client.close();
       }
-      assert.equal(answers.filter((answer) => answer.startsWith('REFUSED STALE_GENERATION')).length, 2 * 419 + 2);
+      assert.equal(answers.filter((answer) => answer.startsWith('REFUSED STALE_GENERATION')).length, 2 * 99 + 2);
       assert.equal(answers.at(-1), 'WEIGHTS');
 
       const end = await ended;
       assert.equal(end.code, 0, end.stderr);
       assert.deepEqual(digestsOf(lastJson<RunResult>(end)), digestsOf(never));
-      assert.deepEqual(lastJson<RunResult>(end).slicesByWorker, never.slicesByWorker);
+      const applied = Object.values(lastJson<RunResult>(end).slicesByWorker).reduce((a, b) => a + b, 0);
+      assert.equal(applied, 2 * 450);
     }));
 });
 
@@ -296,20 +298,20 @@ console.log(JSON.stringify({ state: result.state, step: result.step, steps }));`
       await assertQuiet(join(folder, 'run'));
     }));
 
-  it('10: comes also when a worker hangs without dying', () =>
+  it('10: comes also where a worker hangs without dying: the others do its part, and it leaves when it is told to', () =>
     withFolder(async (folder) => {
       const runDirectory = join(folder, 'run');
-      const runFile = await writeRunFile(folder, smallRunFile({ steps: 100_000, every: 50 }));
+      const runFile = await writeRunFile(folder, smallRunFile({ steps: 300, every: 50 }));
+      const quiet = await finish(['launch', runFile, '--runs-dir', folder]);
       const { ended } = start(['launch', runFile, '--runs-dir', folder, '--run-id', 'run', '--json']);
       await untilStep(runDirectory, 10, ended);
       const worker = (await readStatus(runDirectory)).members.find(({ role, rank }) => role === 'worker' && rank === 1);
       process.kill(worker?.pid ?? 0, 'SIGSTOP');
       const end = await ended;
-      assert.equal(end.code, 1, end.stderr);
-      const { state, failure } = lastJson<RunResult>(end);
-      assert.equal(state, 'FAILED');
-      assert.equal(failure?.code, 'ROLE_LOST');
-      assert.match(failure.message, /worker\[1\].*no heartbeat for \d+ s/);
+      assert.equal(end.code, 0, end.stderr);
+      assert.deepEqual(digestsOf(lastJson<RunResult>(end)), digestsOf(quiet));
+      const log = await readFile(join(runDirectory, 'logs', 'scheduler-0.log'), 'utf8');
+      assert.match(log, /worker\[1\].*no heartbeat for \d+ s/);
       await assertQuiet(runDirectory);
     }));
 });

@@ -53,10 +53,16 @@ const MUTANTS: readonly [what: string, mutate: () => Promise<Partial<Rules>>, vi
   [
     'an older generation may still move latest',
     async () => {
-      const { EmbeddedCoordinator } = await loadMutant<{ EmbeddedCoordinator: Classes['Coordinator'] }>(COORDINATOR, [
-        ['        generation === this.#inForce() &&\n', ''],
-        ['    if (generation !== this.#inForce()) return false;\n', ''],
-      ]);
+      const { EmbeddedCoordinator } = await loadMutant<{ EmbeddedCoordinator: Classes['Coordinator'] }>(
+        COORDINATOR,
+        [
+          [
+            '      if (generation !== this.#journal.inForce) throw staleGeneration(latest, this.#journal.inForce);\n',
+            '',
+          ],
+        ],
+        { 'shared/coordination/journal.ts': [['    if (generation !== this.inForce) return false;\n', '']] },
+      );
       return { Coordinator: EmbeddedCoordinator };
     },
     /became the latest in/,
