@@ -64,6 +64,8 @@ export class CheckpointCommitter {
     const { store, coordinator, generation, keep, describe, beforeCommit, record, onCommitted, onFailed } =
       this.#options;
     try {
+      // First: what is described below is known only when the mask update of this clock is.
+      await beforeCommit();
       const manifest: Manifest = {
         version: 1,
         generation,
@@ -74,7 +76,6 @@ export class CheckpointCommitter {
         writtenAt: new Date().toISOString(),
       };
       const folder = store.folderName(clock, generation);
-      await beforeCommit();
       await store.publish(manifest);
       failpoint('checkpoint.manifest-written', clock);
       record?.('offered', manifest);
