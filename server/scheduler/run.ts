@@ -565,7 +565,8 @@ export class Run implements MemberListener {
   #checkpointFailed(clock: number, error: WhittleError): void {
     const last = this.#lastManifest;
     const kept = last ? `the checkpoint of step ${last.clock} is kept` : 'there is no earlier checkpoint';
-    const isNeeded = !last || clock >= this.#config.training.steps || this.#stopping !== null;
+    const isLast = clock >= this.#config.training.steps || (this.#stopClock >= 0 && clock >= this.#stopClock);
+    const isNeeded = !last || isLast;
     if (isNeeded) {
       this.#fail(
         'scheduler',
