@@ -6,6 +6,7 @@ import type { Welcome__Output } from '../protos/generated/whittle/Welcome.ts';
 import type { RunConfig } from '../shared/config/types.ts';
 import { openSchedulerFinder, type SchedulerFinder } from '../shared/coordination/scheduler-finder.ts';
 import { WhittleError } from '../shared/errors.ts';
+import { ParameterSpace } from '../shared/layout/parameter-space.ts';
 import { pause } from '../shared/rpc/deadline.ts';
 import { listenSettings } from '../shared/rpc/credentials.ts';
 import { startServer } from '../shared/rpc/server.ts';
@@ -284,6 +285,7 @@ class WorkerRole {
       config: this.#config,
       generation,
       rank: this.#rank,
+      space: ParameterSpace.of(this.#built().description.parameters),
       cuts,
       servers,
       news: this.#news,

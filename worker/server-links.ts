@@ -2,6 +2,7 @@ import type { Header__Output } from '../protos/generated/whittle/Header.ts';
 import type { RunConfig } from '../shared/config/types.ts';
 import { decode, encode, roundingKey, scaleOf } from '../shared/codec/codec.ts';
 import { WhittleError } from '../shared/errors.ts';
+import type { ParameterSpace } from '../shared/layout/parameter-space.ts';
 import { openExchange, parameterServerClient } from '../shared/rpc/client.ts';
 import type { FrameStream } from '../shared/rpc/frame-stream.ts';
 import { failpointAfterSend } from '../shared/telemetry/failpoints.ts';
@@ -10,6 +11,8 @@ import { ShardView } from './shard-view.ts';
 
 export interface PulledWeights {
   readonly clock: number;
+  /** The lowest of the servers' mask epochs: equal on all of them where the clocks are. */
+  readonly maskEpoch: number;
   /** Packed survivors of the whole space in flat order. */
   readonly packed: Float32Array;
   readonly state: Float32Array;
@@ -48,6 +51,7 @@ export interface ServerLinksOptions {
   readonly config: RunConfig;
   readonly generation: number;
   readonly rank: number;
+  readonly space: ParameterSpace;
   readonly cuts: readonly number[];
   readonly servers: readonly string[];
   /** Beats when weights arrive, a server refuses something, or a link is lost. */
@@ -158,8 +162,9 @@ export class ServerLinks {
   /** Sends one slice to every server. Resolves when the bytes are handed to the transport. */
   async push(push: SlicePush): Promise<void> {
     this.check();
-    const { config } = this.#options;
+    const { config, space } = this.#options;
     const format = config.wire.push;
+    const cuts = this.#view.pushCuts(config.sparsity, space, push.step);
     const key = roundingKey(config.seed, push.step, push.slice);
     // One scale for the whole slice, and random numbers by position, so that shard cuts change no bit.
     const scale = format === 'int8' ? scaleOf(push.gradient) : undefined;
@@ -167,7 +172,7 @@ export class ServerLinks {
       this.#links.map(async (link, server) => {
         const fault = server === 1 ? failpointAfterSend('push.half-sent', push.step) : undefined;
         if (fault) await fault;
-        const [begin, end] = this.#view.packedRange(server);
+        const [begin = 0, end = begin] = cuts.slice(server);
         const body = encode(format, push.gradient.subarray(begin, end), {
           rounding: { key, first: begin },
           ...(scale === undefined ? {} : { scale }),
@@ -233,7 +238,7 @@ export class ServerLinks {
     });
     const mask = this.#maskChanged ? this.#view.mask() : null;
     this.#maskChanged = false;
-    return { packed, state, mask };
+    return { packed, state, mask, maskEpoch: Math.min(...this.#shown) };
   }
 
   async close(): Promise<void> {

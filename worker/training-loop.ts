@@ -1,5 +1,6 @@
 import { idle, news, refuseNonFinite, throwIfOver, type TrainingLoopOptions, until } from './loop-waits.ts';
 import { trainOverlapping } from './overlapping-loop.ts';
+import { needsProbe } from '../shared/sparsity/gradient-set.ts';
 import type { PulledWeights } from './server-links.ts';
 
 /**
@@ -17,7 +18,13 @@ export async function train(options: TrainingLoopOptions): Promise<void> {
       await idle(options);
       continue;
     }
-    let clock = await take(await links.pullNewest(() => news(options, 'weights from the servers')), options);
+    const newest = await links.pullNewest(() => news(options, 'weights from the servers'));
+    let clock = await take(newest, options);
+    if (clock === 0 && newest.maskEpoch === 0 && needsProbe(config.sparsity)) {
+      // Gradients of the first batch for the mask update of step 0; they are not applied, and step 1 computes its own.
+      if (!(await step(0, options))) continue;
+      clock = await take(links.take(0), options);
+    }
     while (clock < steps && !assignment.isEmpty && !assignment.leaving) {
       if (!(await step(clock + 1, options))) break;
       clock = await take(links.take(clock + 1), options);

@@ -13,12 +13,12 @@ import { retry } from '../../shared/rpc/deadline.ts';
 import { FrameStream } from '../../shared/rpc/frame-stream.ts';
 import type { HeldShard, KeptCommit } from '../../shared/rpc/held-shard.ts';
 import type { MemberSession } from '../../shared/rpc/member-session.ts';
-import { selectionFromMessage } from '../../shared/rpc/selection-messages.ts';
+import { scoringFromMessage, selectionFromMessage } from '../../shared/rpc/selection-messages.ts';
 import { unaryHandler } from '../../shared/rpc/server.ts';
 import type { ThreadCaller } from '../../shared/rpc/thread-calls.ts';
 import type { SocketBytes } from '../../shared/rpc/windows.ts';
 import { type History, NO_HISTORY, openHistory } from '../../shared/telemetry/history.ts';
-import type { HistogramRound } from '../../shared/sparsity/selection.ts';
+import { type HistogramRound, MAX_SCORES, type ScoresAnswer } from '../../shared/sparsity/selection.ts';
 import { type Answer, Exchange, type MaskVersion } from './exchange.ts';
 import type { ConfigureShard, PushMessage } from './shard-messages.ts';
 import { SliceTimes } from './slice-times.ts';
@@ -134,13 +134,28 @@ export class ParameterServerRole {
     Histogram: unaryHandler(async (request) => {
       this.#checkGeneration(request.generation);
       const groups = await this.#options.thread.call<number[][]>('histogram', {
-        criterion: request.criterion,
+        scoring: scoringFromMessage(request.scoring),
+        population: request.dead ? 'dead' : 'alive',
         groups: request.groups.map(({ ranges }) => ranges.map(({ start, end }) => [start, end] as const)),
         prior: request.prior.map(selectionFromMessage),
         round: request.round as HistogramRound,
         prefixes: request.prefixes,
       });
       return { groups: groups.map((counts) => ({ counts })) };
+    }),
+
+    Scores: unaryHandler(async (request) => {
+      this.#checkGeneration(request.generation);
+      const { start, end } = request.range ?? { start: 0, end: 0 };
+      if (end - start > MAX_SCORES) {
+        throw new WhittleError('PROTOCOL', `scores of ${end - start} elements asked for at once; ${MAX_SCORES} at most`);
+      }
+      const { alive, scores } = await this.#options.thread.call<ScoresAnswer>('scores', {
+        scoring: scoringFromMessage(request.scoring),
+        range: [start, end],
+        prior: request.prior.map(selectionFromMessage),
+      });
+      return { alive, scores: new Uint8Array(scores.buffer, scores.byteOffset, scores.byteLength) };
     }),
 
     CommitMask: unaryHandler(async (request) => {
@@ -373,8 +388,9 @@ export class ParameterServerRole {
       const { mode, staleness } = this.#config?.consistency ?? { mode: 'bsp', staleness: 0 };
       const clock = mode === 'ssp' ? Math.max(0, header.clock - staleness) : 0;
       exchange.wantNewest(clock, this.#answers, this.#masks);
-    } else if (header.last) exchange.want(header.clock, this.#answers, this.#masks);
-    if (header.clock <= this.clock) {
+    } else if (header.last) exchange.want(header.clock, this.#answersTo(header), this.#masks);
+    // Slices of step 0 feed the scores of its mask update; the shard knows whether it takes them.
+    if (header.clock <= this.clock && header.clock > 0) {
       this.#recordPush(header, 'duplicate');
       return;
     }
@@ -392,6 +408,11 @@ export class ParameterServerRole {
     const accepted = await this.#options.thread.call<boolean>('push', message, [body.buffer]);
     release();
     if (!accepted) exchange.refuse(header, 'NEED_MASK');
+  }
+
+  /** What a push waits for is newer than what it was computed with. */
+  #answersTo({ clock, maskEpoch }: Header__Output): readonly Answer[] {
+    return clock > 0 ? this.#answers : this.#answers.filter((answer) => answer.maskEpoch > maskEpoch || answer.clock > 0);
   }
 
   /** Of a push that does not reach the shard's thread, which writes down the others. */

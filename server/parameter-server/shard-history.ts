@@ -100,7 +100,7 @@ export class ShardHistory {
     if (this.#accepted.get(step)?.has(slice)) return 'duplicate';
     // Late pushes of older masks are projected where steps overlap.
     if (this.#options.config.consistency.mode !== 'bsp')
-      return shard.storedSize(maskEpoch) === null ? 'refused' : 'accepted';
+      return shard.pushedSize(step, maskEpoch) === null ? 'refused' : 'accepted';
     if (step !== shard.clock + 1 || maskEpoch !== shard.maskEpoch) return 'refused';
     return shard.phase === 'collecting' ? 'accepted' : 'duplicate';
   }

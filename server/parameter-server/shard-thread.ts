@@ -7,7 +7,7 @@ import { WhittleError } from '../../shared/errors.ts';
 import type { DyadicNode } from '../../shared/layout/dyadic.ts';
 import { ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { emitFromThread, serveThread } from '../../shared/rpc/thread-calls.ts';
-import type { HistogramQuery, Selection } from '../../shared/sparsity/selection.ts';
+import type { HistogramQuery, ScoresQuery, Selection } from '../../shared/sparsity/selection.ts';
 import { failpoint } from '../../shared/telemetry/failpoints.ts';
 import type { Push } from './push.ts';
 import type { ConfigureShard, PushMessage } from './shard-messages.ts';
@@ -100,8 +100,8 @@ serveThread(port, {
     const { shard, options } = configured();
     const { weights, state } = split(message.body, message.stateBytes);
     history?.push(shard, message);
-    const stored = shard.storedSize(message.maskEpoch);
-    if (stored === null) return Promise.resolve(message.step <= shard.clock);
+    const size = shard.pushedSize(message.step, message.maskEpoch);
+    if (size === null) return Promise.resolve(message.step <= shard.clock);
     const push: Push = {
       step: message.step,
       slice: message.slice,
@@ -109,7 +109,7 @@ serveThread(port, {
       maskEpoch: message.maskEpoch,
       loss: message.loss,
       examples: message.examples,
-      gradient: decode(options.config.wire.push, weights, stored),
+      gradient: decode(options.config.wire.push, weights, size),
       stateDelta: state,
     };
     return new Promise((resolve, reject) => {
@@ -133,6 +133,7 @@ serveThread(port, {
     configured().shard.peerNorm(step, sender, nodes);
   },
   histogram: (query: HistogramQuery) => configured().shard.histogram(query),
+  scores: (query: ScoresQuery) => configured().shard.scores(query),
   commit(record: { step: number; maskEpoch: number; selections: readonly Selection[] }): number {
     const survivors = configured().shard.commit(record.step, record.maskEpoch, record.selections);
     failpoint('commit.applied', record.step);

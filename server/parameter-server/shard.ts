@@ -2,17 +2,27 @@ import { encode } from '../../shared/codec/codec.ts';
 import type { ShardSnapshot } from '../../shared/checkpoint/manifest.ts';
 import type { RunConfig } from '../../shared/config/types.ts';
 import { WhittleError } from '../../shared/errors.ts';
-import { combineNodes, sumOfSquaresNodes, type DyadicNode } from '../../shared/layout/dyadic.ts';
+import { type DyadicNode, sumOfSquaresNodes } from '../../shared/layout/dyadic.ts';
 import type { ParameterSpace } from '../../shared/layout/parameter-space.ts';
-import { countBits, fullBitmap } from '../../shared/sparsity/bitmap.ts';
-import { compact, nextMask } from '../../shared/sparsity/mask-rule.ts';
+import { countBits } from '../../shared/sparsity/bitmap.ts';
+import { latentRanges, needsProbe, pushedSet, storedSet } from '../../shared/sparsity/gradient-set.ts';
+import { compact, repack } from '../../shared/sparsity/mask-rule.ts';
 import { planHasWork } from '../../shared/sparsity/rules.ts';
-import { LocalSelection, type HistogramQuery, type Selection } from '../../shared/sparsity/selection.ts';
+import {
+  type HistogramQuery,
+  LocalSelection,
+  type ScoresAnswer,
+  type ScoresQuery,
+  type Selection,
+} from '../../shared/sparsity/selection.ts';
+import { AsyncSteps } from './async-steps.ts';
+import { decaySegments, type DecaySegment } from './decay-segments.ts';
+import { clipFactor, GradientNorm } from './gradient-norm.ts';
 import { learningRateAt } from './optimizers/learning-rate.ts';
 import { createOptimizer, type Optimizer } from './optimizers/optimizer.ts';
-import { AsyncSteps } from './async-steps.ts';
 import type { Push } from './push.ts';
-import { decaySegments, type DecaySegment } from './decay-segments.ts';
+import { SliceReduction } from './slice-reduction.ts';
+import { StoredValues } from './stored-values.ts';
 
 /** Masks kept for late pushes; older ones are answered NEED_MASK. */
 const KEPT_MASKS = 8;
@@ -60,7 +70,6 @@ export class Shard {
   readonly #space: ParameterSpace;
   readonly #events: ShardEvents;
   readonly #optimizer: Optimizer;
-  readonly #servers: number;
   readonly #stateSize: number;
   readonly start: number;
   readonly end: number;
@@ -68,49 +77,49 @@ export class Shard {
   #phase: ShardPhase = 'loading';
   #clock = 0;
   #maskEpoch = 0;
-  #mask: Uint8Array;
-  #weights = new Float32Array(0);
-  #slots: Float32Array[] = [];
+  readonly #values: StoredValues;
   #state: Float32Array;
   #segments: DecaySegment[] = [];
   #publishedEpoch = -1;
   /** Clock whose weights are published as they are now; -1: not yet. */
   #publishedAt = -1;
-  /** ssp, asp: the cut that pushes wait for now. */
-  #lastCut = -1;
   #ranked: LocalSelection | null = null;
+
+  readonly #reduction: SliceReduction;
+  /** What the step that is collected covers, and what the newest reduced gradient is packed over. */
+  #pushed: Uint8Array;
+  /** Slices of step 0 are collected: gradients of the first batch, for the mask update before it, never applied. */
+  #probing = false;
+  readonly #norm: GradientNorm;
 
   /** Where steps overlap: ssp and asp. Null in bsp. */
   readonly #async: AsyncSteps | null;
   /** The newest masks, for late pushes; bsp has none. */
-  #masks: { readonly epoch: number; readonly mask: Uint8Array; readonly stored: number }[] = [];
+  #masks: { readonly epoch: number; readonly mask: Uint8Array }[] = [];
+  /** ssp, asp: the cut that pushes wait for now. */
+  #lastCut = -1;
 
-  #sum = new Float32Array(0);
-  #stateSum: Float32Array;
-  #nextSlice = 0;
-  #loss = 0;
-  readonly #waiting = new Map<number, Push>();
-  #sliceWorkers: number[] = [];
-  readonly #norms = new Map<number, Map<number, readonly DyadicNode[]>>();
   readonly #cuts = new Set<number>();
   #stopAt: number | null = null;
   /** Clock of the newest cut: it is taken once, whoever asks. */
   #snapshotAt = -1;
 
   constructor(options: ShardOptions) {
-    this.#config = options.config;
-    this.#space = options.space;
+    const { config, space, start, end, stateSize } = options;
+    const { cluster, consistency, data, training } = config;
+    this.#config = config;
+    this.#space = space;
     this.#events = options.events;
-    this.#servers = options.servers;
-    this.#stateSize = options.stateSize;
-    this.start = options.start;
-    this.end = options.end;
-    this.#optimizer = createOptimizer(options.config.training.optimizer);
-    const { cluster, consistency } = options.config;
+    this.#stateSize = stateSize;
+    this.start = start;
+    this.end = end;
+    this.#optimizer = createOptimizer(training.optimizer);
     this.#async = consistency.mode === 'bsp' ? null : new AsyncSteps(cluster.slices);
-    this.#mask = fullBitmap(this.end - this.start);
-    this.#state = new Float32Array(this.#stateSize);
-    this.#stateSum = new Float32Array(this.#stateSize);
+    this.#values = new StoredValues(this.#optimizer, config.sparsity, end - start);
+    this.#pushed = this.#values.mask;
+    this.#state = new Float32Array(stateSize);
+    this.#reduction = new SliceReduction(cluster.slices, data.batchSize, stateSize);
+    this.#norm = new GradientNorm(options.servers, space.size);
   }
 
   get clock(): number {
@@ -126,10 +135,15 @@ export class Shard {
   get newest(): number {
     return Math.max(this.#clock, this.#async?.newest ?? 0);
   }
-  /** Elements kept under a mask epoch: what a push made under it must cover. Null: the epoch is not known here any more. */
-  storedSize(maskEpoch = this.#maskEpoch): number | null {
-    if (maskEpoch === this.#maskEpoch) return this.#weights.length;
-    return this.#masks.find(({ epoch }) => epoch === maskEpoch)?.stored ?? null;
+  /** The step whose slices are collected next. */
+  get #next(): number {
+    return this.#probing ? 0 : this.#clock + 1;
+  }
+
+  /** Values in a push for `step` made under a mask epoch. Null: the epoch is not known here any more. */
+  pushedSize(step = this.#next, maskEpoch = this.#maskEpoch): number | null {
+    const set = this.#pushedSet(step, maskEpoch);
+    return set && countBits(set);
   }
 
   /** Takes dense initial values: clock 0, nothing pruned. A mask update at step 0 holds before anything is published. */
@@ -137,13 +151,14 @@ export class Shard {
     if (this.#phase !== 'loading') return;
     this.#expectLength('initial values', weights.length, this.end - this.start);
     this.#expectLength('initial state', state.length, this.#stateSize);
-    this.#weights = weights.slice();
+    this.#values.initialize(weights);
     this.#state = state.slice();
-    this.#slots = this.#optimizer.slotNames.map((name) =>
-      new Float32Array(weights.length).fill(this.#optimizer.initialSlot(name)),
-    );
+    this.#cuts.add(0);
     this.#layoutChanged();
-    this.#settle(true);
+    // Its gradients have to be computed before it, so checkpoint 0 is cut before it as well.
+    this.#probing = needsProbe(this.#config.sparsity);
+    if (this.#probing) this.#cutAndPublish();
+    else this.#settle();
   }
 
   /** Takes a checkpoint's values at its clock and mask epoch. */
@@ -151,23 +166,13 @@ export class Shard {
     if (this.#phase !== 'loading') return;
     this.#clock = clock;
     this.#maskEpoch = maskEpoch;
-    this.#mask = snapshot.mask.slice();
-    this.#weights = snapshot.weights.slice();
-    this.#slots = this.#optimizer.slotNames.map((name) => {
-      const slot = snapshot.slots[name];
-      if (!slot) {
-        throw new WhittleError(
-          'CHECKPOINT',
-          `the checkpoint holds no optimizer slot "${name}" (it holds ${Object.keys(snapshot.slots).join(', ') || 'none'}): ` +
-            `resume with the optimizer kind it was written with`,
-        );
-      }
-      return slot.slice();
-    });
+    this.#values.restore(snapshot);
     if (this.#stateSize > 0 && snapshot.state) this.#state = snapshot.state.slice();
     this.#async?.startAt(clock);
     this.#layoutChanged();
+    this.#probing = clock === 0 && maskEpoch === 0 && needsProbe(this.#config.sparsity);
     this.#phase = 'collecting';
+    this.#expectNext();
     this.#publish();
   }
 
@@ -176,22 +181,23 @@ export class Shard {
    * @throws PROTOCOL for a step in the future, an unknown slice or a wrong length
    */
   push(push: Push): boolean {
-    if (push.step <= this.#clock) {
+    if (push.step < this.#next) {
       this.#events.consumed(push);
       return true;
     }
     const overlaps = this.#async !== null && push.step <= this.#config.training.steps;
-    if ((push.step !== this.#clock + 1 && !overlaps) || this.#phase === 'loading') {
+    if ((push.step !== this.#next && !overlaps) || this.#phase === 'loading') {
       throw new WhittleError('PROTOCOL', `push for step ${push.step} while the shard is at clock ${this.#clock}`);
     }
-    if (this.storedSize(push.maskEpoch) === null) {
+    const size = this.pushedSize(push.step, push.maskEpoch);
+    if (size === null) {
       this.#events.consumed(push);
       return false;
     }
     if (push.slice >= this.#config.cluster.slices) {
       throw new WhittleError('PROTOCOL', `push of slice ${push.slice} of ${this.#config.cluster.slices}`);
     }
-    this.#expectLength('gradient', push.gradient.length, this.storedSize(push.maskEpoch) ?? 0);
+    this.#expectLength('gradient', push.gradient.length, size);
     this.#expectLength('state delta', push.stateDelta.length, this.#stateSize);
     if (this.#async) {
       if (this.#async.has(push.step, push.slice)) this.#events.consumed(push);
@@ -201,12 +207,11 @@ export class Shard {
       }
       return true;
     }
-    const repeated = push.slice < this.#nextSlice || this.#waiting.has(push.slice);
-    if (repeated || this.#phase !== 'collecting') {
+    if (this.#reduction.has(push.slice) || this.#phase !== 'collecting') {
       this.#events.consumed(push);
       return true;
     }
-    this.#waiting.set(push.slice, push);
+    this.#reduction.wait(push);
     this.#collect();
     return true;
   }
@@ -214,42 +219,38 @@ export class Shard {
   /** Another server's part of the gradient norm. Early parts wait; late ones change nothing. */
   peerNorm(step: number, sender: number, nodes: readonly DyadicNode[]): void {
     if (step <= this.#clock) return;
-    let parts = this.#norms.get(step);
-    if (!parts) this.#norms.set(step, (parts = new Map<number, readonly DyadicNode[]>()));
-    parts.set(sender, nodes);
+    this.#norm.add(step, sender, nodes);
     if (this.#phase === 'norm' && step === this.#clock + 1) this.#tryClip();
   }
 
-  /** Counts of survivors by the next bits of their score key; read-only and repeatable while holding. */
+  /** Counts of ranked elements by the next bits of their score key; read-only and repeatable while holding. */
   histogram(query: HistogramQuery): number[][] {
-    if (this.#phase !== 'hold') {
-      throw new WhittleError('PROTOCOL', `histogram asked for while the shard is ${this.#phase}, not holding`);
-    }
-    return this.#selection().histogram(query);
+    return this.#selection('histogram').histogram(query);
+  }
+
+  /** Scores of survivors; read-only and repeatable while holding. */
+  scores(query: ScoresQuery): ScoresAnswer {
+    return this.#selection('scores').scores(query);
   }
 
   /** Applies a mask commit record of step `clock`; a record already applied is acknowledged again. Returns survivors. */
   commit(step: number, maskEpoch: number, selections: readonly Selection[]): number {
-    if (maskEpoch <= this.#maskEpoch) return countBits(this.#mask, 0, this.end - this.start);
+    if (maskEpoch <= this.#maskEpoch) return countBits(this.#values.mask);
     if (this.#phase !== 'hold' || step !== this.#clock || maskEpoch !== this.#maskEpoch + 1) {
       throw new WhittleError(
         'PROTOCOL',
         `commit of mask epoch ${maskEpoch} at step ${step} does not follow epoch ${this.#maskEpoch} at clock ${this.#clock} (${this.#phase})`,
       );
     }
-    const removed = this.#selection().removed(selections);
-    const next = nextMask(this.#mask, removed);
-    if (this.#async) {
-      const before = { epoch: this.#maskEpoch, mask: this.#mask, stored: this.#weights.length };
-      this.#masks = [...this.#masks, before].slice(-KEPT_MASKS);
-    }
-    this.#weights = compact(this.#weights, this.#mask, next);
-    this.#slots = this.#slots.map((slot) => compact(slot, this.#mask, next));
-    this.#mask = next;
+    const selected = this.#selection('commit').selected(selections);
+    if (this.#async)
+      this.#masks = [...this.#masks, { epoch: this.#maskEpoch, mask: this.#values.mask }].slice(-KEPT_MASKS);
+    const latent = latentRanges(this.#config.sparsity, this.#space, this.#clock);
+    this.#values.select(selected, storedSet(selected.mask, this.start, this.end, latent));
     this.#maskEpoch = maskEpoch;
     this.#layoutChanged();
     this.#cutAndPublish();
-    return this.#weights.length;
+    return countBits(this.#values.mask);
   }
 
   /**
@@ -272,21 +273,26 @@ export class Shard {
     return {
       start: this.start,
       end: this.end,
-      stored: this.#mask.slice(),
-      mask: this.#mask.slice(),
-      weights: this.#weights.slice(),
-      slots: Object.fromEntries(this.#optimizer.slotNames.map((name, i) => [name, this.#slots[i]!.slice()])),
+      ...this.#values.snapshot(),
       state: this.#stateSize > 0 ? this.#state.slice() : null,
     };
   }
 
   /** Kept for the length of a hold, during which nothing that it ranks can change. */
-  #selection(): LocalSelection {
+  #selection(what: string): LocalSelection {
+    if (this.#phase !== 'hold') {
+      throw new WhittleError('PROTOCOL', `${what} asked for while the shard is ${this.#phase}, not holding`);
+    }
+    const { mask, stored, weights, statistics, secondMoment } = this.#values;
     this.#ranked ??= new LocalSelection({
       start: this.start,
       end: this.end,
-      mask: this.#mask,
-      weights: this.#weights,
+      mask,
+      stored,
+      weights,
+      statistics,
+      secondMoment,
+      gradients: this.#reduction.isComplete ? { set: this.#pushed, values: this.#reduction.gradient } : null,
       space: this.#space,
     });
     return this.#ranked;
@@ -294,52 +300,55 @@ export class Shard {
 
   /** Reduces what has arrived, in slice order. While the shard is stopped pushes wait: a later stop still needs them. */
   #collect(): void {
-    if (this.#phase !== 'collecting' || this.#stopped()) return;
-    for (let next = this.#waiting.get(this.#nextSlice); next; next = this.#waiting.get(this.#nextSlice)) {
-      this.#waiting.delete(this.#nextSlice);
-      this.#reduce(next);
-      this.#nextSlice += 1;
-    }
-    if (this.#nextSlice === this.#config.cluster.slices) this.#reduced();
+    if (this.#phase !== 'collecting' || this.#stopped() || this.#async) return;
+    this.#reduction.reduce((push) => this.#events.consumed(push));
+    if (this.#reduction.isComplete) this.#reduced();
   }
 
   #stopped(): boolean {
     return this.#stopAt !== null && this.#clock >= this.#stopAt;
   }
 
-  /** Adds a slice weighted by its share of the examples, in float32 (the typed array rounds each sum once). */
-  #reduce(push: Push): void {
-    const share = push.examples / this.#config.data.batchSize;
-    const sum = this.#sum;
-    const gradient = push.gradient;
-    if (this.#nextSlice === 0) for (let i = 0; i < sum.length; i += 1) sum[i] = share * gradient[i]!;
-    else for (let i = 0; i < sum.length; i += 1) sum[i] = sum[i]! + share * gradient[i]!;
-    for (let i = 0; i < this.#stateSize; i += 1) this.#stateSum[i] = this.#stateSum[i]! + share * push.stateDelta[i]!;
-    this.#loss += share * push.loss;
-    this.#sliceWorkers.push(push.sender);
-    this.#events.consumed(push);
-  }
-
   #reduced(): void {
+    if (this.#probing) {
+      this.#probing = false;
+      this.#hold();
+      return;
+    }
     if (this.#config.training.clipNorm === null) {
       this.#apply(1);
       return;
     }
     this.#phase = 'norm';
-    const nodes = sumOfSquaresNodes(this.start, this.end, this.#space.size, this.#sum, this.#mask);
+    const { stored } = this.#values;
+    const nodes = sumOfSquaresNodes(this.start, this.end, this.#space.size, this.#storedGradient(), stored);
     this.#events.norm(this.#clock + 1, nodes);
     this.#tryClip();
   }
 
+  /** The reduced gradient of what is stored; gradients of other elements serve scores only. */
+  #storedGradient(): Float32Array {
+    const { gradient } = this.#reduction;
+    const { stored } = this.#values;
+    return this.#pushed === stored ? gradient : compact(gradient, this.#pushed, stored);
+  }
+
   /** Waits for the sums of every server, its own among them (delivered like the others'). */
   #tryClip(): void {
-    const parts = this.#norms.get(this.#clock + 1);
-    if (!parts || parts.size < this.#servers) return;
-    const limit = this.#config.training.clipNorm ?? 0;
-    const norm = Math.sqrt(combineNodes([...parts.values()].flat(), this.#space.size));
-    this.#norms.delete(this.#clock + 1);
-    // torch.nn.utils.clip_grad_norm_: limit / (norm + 1e-6), never above 1.
-    this.#apply(Math.fround(Math.min(1, limit / (norm + 1e-6))));
+    const norm = this.#norm.take(this.#clock + 1);
+    if (norm !== null) this.#apply(clipFactor(norm, this.#config.training.clipNorm ?? 0));
+  }
+
+  #apply(scale: number): void {
+    const step = this.#clock + 1;
+    const gradient = this.#storedGradient();
+    if (scale !== 1) for (let i = 0; i < gradient.length; i += 1) gradient[i] = gradient[i]! * scale;
+    this.#update(gradient, step, 1);
+    const { stateDelta, loss, senders } = this.#reduction;
+    for (let i = 0; i < this.#stateSize; i += 1) this.#state[i] = this.#state[i]! + stateDelta[i]!;
+    this.#clock = step;
+    this.#events.stepDone(step, loss, senders);
+    this.#settle();
   }
 
   /** ssp and asp: every slice is an application of its own, with its share of the learning rate; cuts hold later steps back. */
@@ -353,7 +362,7 @@ export class Shard {
       for (let done = steps.takeComplete(this.#clock + 1); done; done = steps.takeComplete(this.#clock + 1)) {
         this.#clock += 1;
         this.#events.stepDone(this.#clock, done.loss, done.workers);
-        if (this.#clock === this.#lastCut) this.#settle(false);
+        if (this.#clock === this.#lastCut) this.#settle();
         if (this.#phase !== 'collecting') return;
       }
       if (this.#publishedAt !== this.#clock) this.#publish();
@@ -369,14 +378,25 @@ export class Shard {
     this.#events.consumed(push);
   }
 
-  /** A push made under an older mask, cut down to what is still alive. */
+  /** A push made under an older mask, cut down to what is still stored; what was grown since has no part in it. */
   #projected(push: Push): Float32Array {
-    if (push.maskEpoch === this.#maskEpoch) return push.gradient;
-    const made = this.#masks.find(({ epoch }) => epoch === push.maskEpoch);
+    const made = this.#pushedSet(push.step, push.maskEpoch);
     if (!made) throw new WhittleError('INTERNAL', `mask epoch ${push.maskEpoch} is gone`);
-    const alive = compact(push.gradient, made.mask, this.#mask);
-    this.#events.dropped?.(push, push.gradient.length - alive.length);
-    return alive;
+    const { stored } = this.#values;
+    if (made === stored) return push.gradient;
+    const kept = repack(push.gradient, made, stored);
+    const dropped = made.reduce((sum, byte, i) => sum + countBits(Uint8Array.of(byte & ~stored[i]!)), 0);
+    if (push.maskEpoch !== this.#maskEpoch) this.#events.dropped?.(push, dropped);
+    return kept;
+  }
+
+  #pushedSet(step: number, maskEpoch: number): Uint8Array | null {
+    const { mask, stored } = this.#values;
+    const made = maskEpoch === this.#maskEpoch ? mask : this.#masks.find(({ epoch }) => epoch === maskEpoch)?.mask;
+    if (!made) return null;
+    if (made === mask && step === this.#next && this.#phase === 'collecting') return this.#pushed;
+    const set = pushedSet(made, this.start, this.end, this.#config.sparsity, this.#space, step);
+    return set === mask ? mask : set === stored ? stored : set;
   }
 
   /** The next step at which all shards must stand still together; slices of later ones wait. */
@@ -394,51 +414,32 @@ export class Shard {
     }
   }
 
-  #apply(scale: number): void {
-    const step = this.#clock + 1;
-    if (scale !== 1) for (let i = 0; i < this.#sum.length; i += 1) this.#sum[i] = this.#sum[i]! * scale;
-    this.#update(this.#sum, step, 1);
-    for (let i = 0; i < this.#stateSize; i += 1) this.#state[i] = this.#state[i]! + this.#stateSum[i]!;
-    this.#clock = step;
-    const loss = this.#loss;
-    const sliceWorkers = this.#sliceWorkers;
-    this.#clearStep();
-    this.#events.stepDone(step, loss, sliceWorkers);
-    this.#settle(false);
-  }
-
   /** One application of the optimizer, with this share of the step's learning rate. */
   #update(gradients: Float32Array, step: number, share: number): void {
     const { optimizer, learningRateSchedule, steps } = this.#config.training;
     const learningRate = share * learningRateAt(optimizer.learningRate, learningRateSchedule, step, steps);
+    const { weights, slots } = this.#values;
+    this.#values.observe(gradients);
     for (const { begin, end, decay } of this.#segments) {
-      this.#optimizer.apply({
-        weights: this.#weights,
-        gradients,
-        slots: this.#slots,
-        begin,
-        end,
-        step,
-        learningRate,
-        decay,
-      });
+      this.#optimizer.apply({ weights, gradients, slots, begin, end, step, learningRate, decay });
     }
   }
 
   /** After a clock is reached: hold for a mask update where the schedule has one, else cut and publish. */
-  #settle(initial: boolean): void {
-    if (initial) this.#cuts.add(0);
-    if (planHasWork(this.#config.sparsity, this.#clock)) {
-      this.#phase = 'hold';
-      this.#events.hold(this.#clock);
-      return;
-    }
-    this.#cutAndPublish();
+  #settle(): void {
+    if (planHasWork(this.#config.sparsity, this.#clock)) this.#hold();
+    else this.#cutAndPublish();
+  }
+
+  #hold(): void {
+    this.#phase = 'hold';
+    this.#events.hold(this.#clock);
   }
 
   #cutAndPublish(): void {
     this.#ranked = null;
     this.#phase = 'collecting';
+    this.#expectNext();
     const { checkpoint, training } = this.#config;
     const planned = this.#clock > 0 && (this.#clock % checkpoint.every === 0 || this.#clock === training.steps);
     if (this.#cuts.delete(this.#clock) || planned) this.#snapshot();
@@ -452,31 +453,35 @@ export class Shard {
   }
 
   #publish(): void {
-    const newMask = this.#publishedEpoch === this.#maskEpoch ? null : this.#mask.slice();
+    const newMask = this.#publishedEpoch === this.#maskEpoch ? null : this.#values.mask.slice();
     this.#publishedEpoch = this.#maskEpoch;
     this.#publishedAt = this.#clock;
-    const values = encode(this.#config.wire.pull, this.#weights);
+    const values = encode(this.#config.wire.pull, this.#values.effective());
     const body = new Uint8Array(values.byteLength + this.#state.byteLength);
     body.set(values);
     body.set(new Uint8Array(this.#state.buffer, this.#state.byteOffset, this.#state.byteLength), values.byteLength);
     this.#events.published(this.#clock, this.#maskEpoch, body, newMask);
   }
 
-  #clearStep(): void {
-    this.#nextSlice = 0;
-    this.#loss = 0;
-    this.#sliceWorkers = [];
-    this.#stateSum.fill(0);
-    this.#waiting.clear();
+  /** Begins to collect the step that follows the clock. */
+  #expectNext(): void {
+    const { mask, stored } = this.#values;
+    const set = pushedSet(mask, this.start, this.end, this.#config.sparsity, this.#space, this.#next);
+    // Equal sets become one array, so that nothing is copied where nothing is latent.
+    this.#pushed = set === mask ? mask : sameBits(set, stored) ? stored : set;
+    this.#reduction.begin(countBits(this.#pushed));
   }
 
   #layoutChanged(): void {
-    this.#sum = new Float32Array(this.#weights.length);
-    this.#segments = decaySegments(this.#space, this.#config.training.decay, this.start, this.end, this.#mask);
-    this.#clearStep();
+    const { stored } = this.#values;
+    this.#segments = decaySegments(this.#space, this.#config.training.decay, this.start, this.end, stored);
   }
 
   #expectLength(what: string, got: number, want: number): void {
     if (got !== want) throw new WhittleError('PROTOCOL', `${what}: ${got} values where the shard keeps ${want}`);
   }
+}
+
+function sameBits(a: Uint8Array, b: Uint8Array): boolean {
+  return a === b || (a.length === b.length && a.every((byte, i) => byte === b[i]));
 }

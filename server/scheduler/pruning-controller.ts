@@ -6,7 +6,14 @@ import { selectionToMessage } from '../../shared/rpc/selection-messages.ts';
 import { planMaskUpdate, type RuleReport } from '../../shared/sparsity/mask-update.ts';
 import { matchedParameters } from '../../shared/sparsity/rules.ts';
 import { failpoint, failpointAfterSend } from '../../shared/telemetry/failpoints.ts';
-import type { HistogramQuery, Selection, SelectionSource } from '../../shared/sparsity/selection.ts';
+import type {
+  HistogramQuery,
+  ScoresAnswer,
+  ScoresQuery,
+  Selection,
+  SelectionSource,
+} from '../../shared/sparsity/selection.ts';
+import type { ModelUnits } from '../../shared/model-graph/unit-groups.ts';
 
 const HISTOGRAM_DEADLINE_MS = 30_000;
 const COMMIT_DEADLINE_MS = 60_000;
@@ -43,6 +50,8 @@ export async function updateMask(options: {
   readonly maskEpoch: number;
   readonly config: RunConfig;
   readonly space: ParameterSpace;
+  readonly units: ModelUnits;
+  readonly cuts: readonly number[];
   readonly servers: readonly ServerHandle[];
   /** Hears of the record before any server is sent it. */
   readonly onDecided?: (record: CommitRecord) => void;
@@ -52,7 +61,10 @@ export async function updateMask(options: {
   const plan = await planMaskUpdate({
     rules: config.sparsity,
     space,
+    units: options.units,
     step,
+    seed: config.seed,
+    cuts: options.cuts,
     sources: servers.map((server) => remoteSource(server, generation, step, signal)),
   });
   const { selections, reports } = plan;
@@ -119,7 +131,8 @@ function remoteSource(server: ServerHandle, generation: number, step: number, si
         {
           generation,
           step,
-          criterion: query.criterion,
+          scoring: query.scoring,
+          dead: query.population === 'dead',
           groups: query.groups.map((ranges) => ({ ranges: ranges.map(([start, end]) => ({ start, end })) })),
           prior: query.prior.map(selectionToMessage),
           round: query.round,
@@ -128,6 +141,16 @@ function remoteSource(server: ServerHandle, generation: number, step: number, si
         { deadlineMilliseconds: HISTOGRAM_DEADLINE_MS, signal },
       );
       return reply.groups.map((group) => group.counts);
+    },
+    async scores({ scoring, range, prior }: ScoresQuery): Promise<ScoresAnswer> {
+      const [start, end] = range;
+      const reply = await unary(
+        server.client,
+        'scores',
+        { generation, step, scoring, range: { start, end }, prior: prior.map(selectionToMessage) },
+        { deadlineMilliseconds: HISTOGRAM_DEADLINE_MS, signal },
+      );
+      return { alive: reply.alive, scores: new Float32Array(new Uint8Array(reply.scores).buffer) };
     },
   };
 }

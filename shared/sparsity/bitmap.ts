@@ -38,6 +38,22 @@ export function clearBit(bits: Uint8Array, index: number): void {
   bits[byte] = (bits[byte] as number) & ~(1 << (index & 7));
 }
 
+/** Sets all bits in [start, end). */
+export function setRange(bits: Uint8Array, start: number, end: number): void {
+  let at = start;
+  for (; at < end && (at & 7) !== 0; at++) setBit(bits, at);
+  const whole = at + ((end - at) & ~7);
+  if (at < whole) bits.fill(0xff, at >>> 3, whole >>> 3);
+  for (at = Math.max(at, whole); at < end; at++) setBit(bits, at);
+}
+
+/** The bits of a bitmap of `length` bits that are not set. */
+export function complement(bits: Uint8Array, length: number): Uint8Array {
+  const out = bits.map((byte) => ~byte);
+  clearPadding(out, length);
+  return out;
+}
+
 /** Set bits in [start, end), by default in all of `bits`. */
 export function countBits(bits: Uint8Array, start = 0, end: number = bits.length * 8): number {
   if (end <= start) return 0;

@@ -2,42 +2,47 @@ import { WhittleError } from '../errors.ts';
 import { countBits } from './bitmap.ts';
 
 /**
- * Prune only: what a commit removes dies, nothing comes back (regrowth is a rule of its own).
- * Returns a new bitmap, a subset of `mask`.
+ * Values packed over `from`, packed over `to`, another set of the same elements: what leaves the set is dropped, and
+ * what enters it gets `fill`. Pruning makes sets smaller, regrowth makes them larger.
  */
-export function nextMask(mask: Uint8Array, removed: Uint8Array): Uint8Array {
-  if (mask.length !== removed.length) {
-    throw new WhittleError('INTERNAL', `a removal of ${removed.length} bytes for a mask of ${mask.length} bytes`);
+export function repack<T extends Float32Array | Uint32Array>(
+  values: T,
+  from: Uint8Array,
+  to: Uint8Array,
+  fill = 0,
+): T {
+  if (from.length !== to.length) {
+    throw new WhittleError('INTERNAL', `a set of ${to.length} bytes made from one of ${from.length} bytes`);
   }
-  return mask.map((byte, i) => byte & ~(removed[i] as number));
+  const size = countBits(to);
+  const out = (values instanceof Float32Array ? new Float32Array(size) : new Uint32Array(size)) as T;
+  if (fill !== 0) out.fill(fill);
+  let read = 0;
+  let written = 0;
+  for (let byte = 0; byte < from.length; byte++) {
+    const before = from[byte] as number;
+    const after = to[byte] as number;
+    for (let rest = before | after; rest !== 0; rest &= rest - 1) {
+      const bit = rest & -rest;
+      if ((after & bit) === 0) read++;
+      else if ((before & bit) === 0) written++;
+      else out[written++] = values[read++] as number;
+    }
+  }
+  if (read !== values.length) {
+    throw new WhittleError('INTERNAL', `${values.length} packed values for a set of ${read} elements`);
+  }
+  return out;
 }
 
 /**
- * Values packed over `oldStored`, packed over its subset `newStored`.
- * Throws INTERNAL where `newStored` holds an element that `oldStored` does not: reviving one is regrowth's work.
+ * As `repack`, where `to` must be a subset of `from`.
+ * Throws INTERNAL where it holds an element that `from` does not: reviving one is the work of a regrowth record.
  */
-export function compact<T extends Float32Array | Uint32Array>(
-  values: T,
-  oldStored: Uint8Array,
-  newStored: Uint8Array,
-): T {
-  const kept = countBits(newStored);
-  const out = (values instanceof Float32Array ? new Float32Array(kept) : new Uint32Array(kept)) as T;
-  let from = 0;
-  let to = 0;
-  for (let byte = 0; byte < oldStored.length; byte++) {
-    const before = oldStored[byte] as number;
-    const after = newStored[byte] as number;
-    if ((after & ~before) !== 0) {
-      throw new WhittleError('INTERNAL', `an element near ${byte * 8} of the shard is stored now and was not before`);
-    }
-    for (let rest = before; rest !== 0; rest &= rest - 1) {
-      if ((after & rest & -rest) !== 0) out[to++] = values[from] as number;
-      from++;
-    }
+export function compact<T extends Float32Array | Uint32Array>(values: T, from: Uint8Array, to: Uint8Array): T {
+  const stray = to.findIndex((byte, i) => (byte & ~(from[i] ?? 0)) !== 0);
+  if (stray >= 0) {
+    throw new WhittleError('INTERNAL', `an element near ${stray * 8} of the shard is stored now and was not before`);
   }
-  if (from !== values.length) {
-    throw new WhittleError('INTERNAL', `${values.length} packed values for a set of ${from} elements`);
-  }
-  return out;
+  return repack(values, from, to);
 }

@@ -2,7 +2,7 @@ import type { SparsityRule } from '../config/types.ts';
 import type { Parameter, ParameterSpace } from '../layout/parameter-space.ts';
 import { allocate } from './allocation/index.ts';
 import { matchesGlob } from './glob.ts';
-import { isUpdateStep, sparsityAt } from './schedule.ts';
+import { isUpdateStep } from './schedule/index.ts';
 
 /** The parameters a rule covers, in flat order: those its glob matches, or else the prunable ones. */
 export function matches(rule: SparsityRule, space: ParameterSpace): Parameter[] {
@@ -10,6 +10,20 @@ export function matches(rule: SparsityRule, space: ParameterSpace): Parameter[] 
   return space.parameters.filter((parameter) =>
     match === null ? parameter.prunable : matchesGlob(match, parameter.name),
   );
+}
+
+/** Flat indices [start, end). */
+export type Range = readonly [start: number, end: number];
+
+/** Flat ranges of parameters, ascending and apart from each other; neighbours become one. */
+export function rangesOf(parameters: readonly Parameter[]): Range[] {
+  const ranges: [number, number][] = [];
+  for (const { offset, size } of [...new Set(parameters)].sort((a, b) => a.offset - b.offset)) {
+    const last = ranges.at(-1);
+    if (last !== undefined && last[1] === offset) last[1] = offset + size;
+    else ranges.push([offset, offset + size]);
+  }
+  return ranges;
 }
 
 /** True where some rule has an update at `step`: servers hold for the commit. */
@@ -38,7 +52,7 @@ export function matchedParameters(rules: readonly SparsityRule[], space: Paramet
 export function targetSparsityAt(rules: readonly SparsityRule[], space: ParameterSpace, step: number): number {
   const dead = new Map<string, number>();
   for (const rule of rules) {
-    const groups = allocate(rule, matches(rule, space), sparsityAt(rule.schedule, step));
+    const groups = allocate(rule, matches(rule, space), step);
     for (const { parameters, size, removed } of groups) {
       const before = parameters.reduce((sum, { name }) => sum + (dead.get(name) ?? 0), 0);
       if (removed <= before) continue;

@@ -1,13 +1,26 @@
 import { WhittleError } from '../errors.ts';
-import { ROUNDS, type HistogramQuery, type Range, type Selection, type SelectionSource } from './selection.ts';
+import {
+  ROUNDS,
+  type HistogramQuery,
+  type Range,
+  type Scoring,
+  type Selection,
+  type SelectionSource,
+} from './selection.ts';
 
-/** Elements ranked together, and how many of them to remove: 1 .. alive elements in `ranges`. */
-export interface Wanted {
-  readonly ranges: readonly Range[];
-  readonly remove: number;
+/** Who is ranked, and how. */
+export interface RankedBy {
+  readonly scoring: Scoring;
+  readonly population: HistogramQuery['population'];
 }
 
-/** The key up to which a group dies, and how many of those with exactly this key die on each source. */
+/** Elements ranked together, and how many of them to take: 1 .. elements of the population in `ranges`. */
+export interface Wanted {
+  readonly ranges: readonly Range[];
+  readonly take: number;
+}
+
+/** The key up to which a group is taken, and how many of those with exactly this key are on each source. */
 export interface Threshold {
   readonly threshold: number;
   /** In source order; they go by ascending flat index, as sources are in cut order. */
@@ -17,12 +30,12 @@ export interface Threshold {
 /** What every source keeps of the same state: alive elements by group, then by source. */
 export async function countAlive(
   sources: readonly SelectionSource[],
-  criterion: string,
   groups: readonly (readonly Range[])[],
   prior: readonly (readonly Selection[])[],
 ): Promise<number[][]> {
   if (groups.length === 0) return [];
-  const answers = await ask(sources, { criterion, groups, round: 0, prefixes: groups.map(() => 0) }, prior);
+  const counted = { scoring: { criterion: '', seed: 0 }, population: 'alive' } as const;
+  const answers = await ask(sources, { ...counted, groups, round: 0, prefixes: groups.map(() => 0) }, prior);
   return groups.map((_, group) => answers.map((answer) => answer[group]?.[0] ?? 0));
 }
 
@@ -33,19 +46,19 @@ export async function countAlive(
  */
 export async function findThresholds(
   sources: readonly SelectionSource[],
-  criterion: string,
+  by: RankedBy,
   wanted: readonly Wanted[],
   prior: readonly (readonly Selection[])[],
 ): Promise<Threshold[]> {
   if (wanted.length === 0) return [];
   const groups = wanted.map(({ ranges }) => ranges);
-  /** Still to be removed among the keys with the prefix found so far. */
-  const rest = wanted.map(({ remove }) => remove);
+  /** Still to be taken among the keys with the prefix found so far. */
+  const rest = wanted.map(({ take }) => take);
   const prefixes = wanted.map(() => 0);
   let equal: number[][] = [];
   for (const round of [1, 2, 3] as const) {
     const { bins } = ROUNDS[round];
-    const answers = await ask(sources, { criterion, groups, round, prefixes: [...prefixes] }, prior);
+    const answers = await ask(sources, { ...by, groups, round, prefixes: [...prefixes] }, prior);
     equal = groups.map((_, group) => {
       const bySource = answers.map((answer) => answer[group] ?? []);
       const bin = binOf(bySource, bins, rest, group);
@@ -64,7 +77,7 @@ export async function findThresholds(
   });
 }
 
-/** The bin in which the last element to remove lies; takes the bins below it off `rest`. */
+/** The bin in which the last element to take lies; takes the bins below it off `rest`. */
 function binOf(bySource: readonly (readonly number[])[], bins: number, rest: number[], group: number): number {
   let left = rest[group] as number;
   for (let bin = 0; bin < bins; bin++) {
@@ -76,7 +89,7 @@ function binOf(bySource: readonly (readonly number[])[], bins: number, rest: num
     }
     left -= count;
   }
-  throw new WhittleError('PROTOCOL', `the servers' histograms lack ${left} of the elements they counted as alive`);
+  throw new WhittleError('PROTOCOL', `the servers' histograms lack ${left} of the elements they counted`);
 }
 
 async function ask(

@@ -177,7 +177,7 @@ function outlookOf(shard: RealShard, have: ReadonlySet<number>): string {
   try {
     for (let slice = 0; slice < SLICES; slice += 1) {
       if (have.has(slice)) continue;
-      const values = Float32Array.from({ length: shard.storedSize() ?? 0 }, (_, i) => noise(step, slice, i));
+      const values = Float32Array.from({ length: shard.pushedSize() ?? 0 }, (_, i) => noise(step, slice, i));
       shard.push(pushOf(step, slice, 0, shard.maskEpoch, values));
     }
   } catch (reason) {

@@ -7,6 +7,8 @@ import type { RunConfig } from '../../shared/config/types.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import type { ModelDescription } from '../../shared/layout/model-description.ts';
 import { ParameterSpace } from '../../shared/layout/parameter-space.ts';
+import { fullBitmap } from '../../shared/sparsity/bitmap.ts';
+import { pushedSet } from '../../shared/sparsity/gradient-set.ts';
 import { sliceIndices } from '../../shared/layout/slices.ts';
 import type { Tf } from '../backend/tf.ts';
 import type { Batch, Part } from '../data/dataset.ts';
@@ -52,6 +54,9 @@ export class Engine {
   readonly #initial: { readonly weights: Float32Array; readonly state: Float32Array };
   readonly #kept = new Map<number, WeightSet>();
   #layout: PackedLayout;
+  #mask: Uint8Array;
+  /** How gradients are packed where they cover more than the survivors; kept from step to step. */
+  #pushed: { readonly set: Uint8Array; readonly layout: PackedLayout } | null = null;
   /** Parameters, then states. */
   #current: WeightSet = { tensors: [], users: 1 };
   #state: Float32Array;
@@ -69,6 +74,7 @@ export class Engine {
     this.#initial = { weights: concatValues(tf, this.#parameters), state: concatValues(tf, this.#states) };
     this.#state = this.#initial.state;
     this.#layout = new PackedLayout(tf, this.#space, null);
+    this.#mask = fullBitmap(this.#space.size);
     this.setWeights(this.#initial.weights, this.#initial.state);
   }
 
@@ -92,6 +98,7 @@ export class Engine {
   /** The mask of the whole parameter space, bit 1 = survivor, or null for all; holds from the next setWeights on. */
   setMask(bitmap: Uint8Array | null): void {
     this.#layout = new PackedLayout(this.#tf, this.#space, bitmap);
+    this.#mask = bitmap?.slice() ?? fullBitmap(this.#space.size);
   }
 
   /** Weights packed over the mask's survivors and non-trainable state, both of one clock. */
@@ -114,11 +121,21 @@ export class Engine {
     release(before);
   }
 
-  /** @param step from 1, @param slice 0 .. slices-1. Throws NOT_FINITE where the loss is. */
+  /** How the gradient of `step` is packed: over the survivors, and dead elements where a rule looks at them. */
+  #pushLayout(step: number): PackedLayout {
+    const set = pushedSet(this.#mask, 0, this.#space.size, this.#config.sparsity, this.#space, step);
+    if (set === this.#mask) return this.#layout;
+    if (!this.#pushed || Buffer.compare(this.#pushed.set, set) !== 0)
+      this.#pushed = { set, layout: new PackedLayout(this.#tf, this.#space, set) };
+    return this.#pushed.layout;
+  }
+
+  /** @param step from 0 (which computes the batch of step 1), @param slice 0 .. slices-1. Throws NOT_FINITE where the loss is. */
   async gradient(step: number, slice: number): Promise<SliceResult> {
     const { seed, data, cluster } = this.#config;
     const { train } = this.#job.data;
-    const indices = sliceIndices(step, slice, {
+    const layout = this.#pushLayout(step);
+    const indices = sliceIndices(Math.max(1, step), slice, {
       batchSize: data.batchSize,
       slices: cluster.slices,
       examples: train.size,
@@ -127,14 +144,14 @@ export class Engine {
     });
     const examples = indices.length;
     if (examples === 0) {
-      const gradient = new Float32Array(this.#layout.size);
+      const gradient = new Float32Array(layout.size);
       return { gradient, loss: 0, examples, stateDelta: new Float32Array(this.#state.length) };
     }
-    const place = { seed, step, slice };
+    const place = { seed, step: Math.max(1, step), slice };
     const batch = await drawBatch(train, indices, place);
     // Where an earlier slice of this clock wrote its moving averages.
     if (this.#states.length > 0) assignAll(this.#states, this.#current.tensors.slice(this.#parameters.length));
-    const result = withSeedSync(place, 'model', () => this.#compute(batch, examples));
+    const result = withSeedSync(place, 'model', () => this.#compute(batch, examples, layout));
     if (!Number.isFinite(result.loss)) {
       throw new WhittleError(
         'NOT_FINITE',
@@ -201,7 +218,7 @@ export class Engine {
     return this.#job.backend.tf;
   }
 
-  #compute(batch: Batch, examples: number): Omit<SliceResult, 'examples'> {
+  #compute(batch: Batch, examples: number, layout: PackedLayout): Omit<SliceResult, 'examples'> {
     const tf = this.#tf;
     const { feeds, objective } = this.#job;
     try {
@@ -212,7 +229,7 @@ export class Engine {
           const penalty = objective.penalty();
           return penalty === null ? loss : tf.add(loss, penalty);
         }, this.#parameters as Variable[]);
-        const gradient = this.#layout.pack(
+        const gradient = layout.pack(
           this.#parameters.map(({ name }) => {
             const dense = grads[name];
             return dense === undefined ? null : viewOfTensor(tf, dense);

@@ -7,6 +7,7 @@ export function adagrad(config: Extract<OptimizerConfig, { kind: 'adagrad' }>): 
   const { epsilon, initialAccumulator } = config;
   return {
     slotNames: ['accumulator'],
+    secondMoment: 'accumulator',
     initialSlot: () => initialAccumulator,
     apply({ weights, gradients, slots, begin, end, learningRate, decay }) {
       const { l2, l1 } = decay;

@@ -8,6 +8,7 @@ export function adam(config: Extract<OptimizerConfig, { kind: 'adam' }>): Optimi
   const { beta1, beta2, epsilon } = config;
   return {
     slotNames: ['m', 'v'],
+    secondMoment: 'v',
     initialSlot: () => 0,
     apply({ weights, gradients, slots, begin, end, step, learningRate, decay }) {
       const { l2, l1 } = decay;

@@ -8,6 +8,7 @@ export function rmsprop(config: Extract<OptimizerConfig, { kind: 'rmsprop' }>): 
   const slotNames = ['squareAverage', ...(centered ? ['gradientAverage'] : []), ...(momentum > 0 ? ['velocity'] : [])];
   return {
     slotNames,
+    secondMoment: 'squareAverage',
     initialSlot: () => 0,
     apply({ weights, gradients, slots, begin, end, learningRate, decay }) {
       const { l2, l1 } = decay;

@@ -20,6 +20,8 @@ export interface OptimizerStep {
 
 export interface Optimizer {
   readonly slotNames: readonly string[];
+  /** The slot that is a running mean (or sum) of squared gradients; absent where none is. */
+  readonly secondMoment?: string;
   /** The value every element of a slot starts with. */
   initialSlot(name: string): number;
   /**

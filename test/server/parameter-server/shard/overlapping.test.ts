@@ -67,7 +67,7 @@ describe('a shard whose steps overlap (ssp, asp)', () => {
     assert.equal(subject.shard.phase, 'hold');
     subject.shard.push(early);
     subject.shard.commit(begin, 1, (await planned([subject], begin))[0] ?? []);
-    const alive = subject.shard.storedSize();
+    const alive = subject.shard.pushedSize();
     assert.ok(alive !== null && alive < early.gradient.length, 'something died');
     assert.equal(subject.dropped.length, 1);
     assert.equal(subject.dropped[0], early.gradient.length - alive);
