@@ -11,7 +11,7 @@ import {
   journalMemo,
   type JournalView,
 } from './explorer-checkpoints.ts';
-import { CONFIG, CUTS, DEAD, digestOf, SERVERS, SPACE, STEPS } from './explorer-job.ts';
+import { CONFIG, CUTS, CUTS, DEAD, digestOf, SERVERS, SPACE, STEPS } from './explorer-job.ts';
 import { Interned, type Memo, type MemoNode, Miss } from './explorer-memo.ts';
 import { type Contents, type ServerInput, type ServerMachine, serverMemo, type ServerView } from './explorer-server.ts';
 import { assign, type CommitMessage, everyServer, type PushMessage, type State } from './explorer-state.ts';
@@ -247,8 +247,17 @@ export class Model {
       const machines = await Promise.all(nodes.map((node, rank) => this.#servers[rank]!.machine(node)));
       const sources = machines.map(({ shard }) => ({
         histogram: async (query: Parameters<RealShard['histogram']>[0]) => shard.histogram(query),
+        scores: async (query: Parameters<RealShard['scores']>[0]) => shard.scores(query),
       }));
-      const { selections } = await planMaskUpdate({ rules: CONFIG.sparsity, space: SPACE, step, sources });
+      const { selections } = await planMaskUpdate({
+        rules: CONFIG.sparsity,
+        space: SPACE,
+        units: { groups: [], refused: new Map() },
+        step,
+        seed: CONFIG.seed,
+        sources,
+        cuts: CUTS,
+      });
       const id = digestOf(JSON.stringify(selections));
       this.#contents.records.set(id, selections);
       this.#plans.set(nodes.join(), id);

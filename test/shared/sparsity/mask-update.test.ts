@@ -6,10 +6,9 @@ import type { ParameterSpec } from '../../../shared/layout/model-description.ts'
 import { ParameterSpace } from '../../../shared/layout/parameter-space.ts';
 import { cutEvenly } from '../../../shared/layout/shard-map.ts';
 import { concatBits, emptyBitmap, getBit, setBit, sliceBits } from '../../../shared/sparsity/bitmap.ts';
-import { nextMask } from '../../../shared/sparsity/mask-rule.ts';
 import { matches, planMaskUpdate, type MaskPlan } from '../../../shared/sparsity/mask-update.ts';
 import { pack } from '../../../shared/sparsity/packing.ts';
-import { LocalSelection, type HistogramQuery } from '../../../shared/sparsity/selection.ts';
+import { LocalSelection, type HistogramQuery, type ScoresQuery } from '../../../shared/sparsity/selection.ts';
 
 type Mask = boolean[];
 
@@ -85,12 +84,14 @@ async function update(
       onQuery(query);
       return Promise.resolve(local.histogram(query));
     },
+    scores: (query: ScoresQuery) => Promise.resolve(local.scores(query)),
   }));
-  const plan = await planMaskUpdate({ rules, space: held.space, step: 5, sources });
+  const units = { groups: [], refused: new Map() };
+  const plan = await planMaskUpdate({ rules, space: held.space, units, step: 5, seed: 1, sources, cuts });
   const parts = shards.map(({ start, end, mask, weights, space }, i) => {
     // A commit is applied by a server that may have answered no query at all (it comes of a kept record).
     const fresh = new LocalSelection({ start, end, mask, weights, space });
-    return { bits: nextMask(mask, fresh.removed(plan.selections[i] ?? [])), length: end - start };
+    return { bits: fresh.selected(plan.selections[i] ?? []).mask, length: end - start };
   });
   const after = concatBits(parts);
   return { plan, mask: held.before.map((_, i) => getBit(after, i)) };
@@ -315,8 +316,11 @@ describe('mask update', () => {
     const source = {
       histogram: ({ round, groups }: HistogramQuery): Promise<number[][]> =>
         Promise.resolve(groups.map(() => (round === 0 ? [64] : new Array<number>(2048).fill(0)))),
+      scores: () => Promise.reject(new Error('not asked for')),
     };
-    await assert.rejects(planMaskUpdate({ rules: [ruleOf(0.5)], space, step: 5, sources: [source] }), {
+    const units = { groups: [], refused: new Map() };
+    const update = { rules: [ruleOf(0.5)], space, units, step: 5, seed: 1, sources: [source], cuts: [0, 64] };
+    await assert.rejects(planMaskUpdate(update), {
       code: 'PROTOCOL',
     });
   });
@@ -329,11 +333,14 @@ describe('mask update', () => {
       stored: Uint8Array.of(0b1111),
       weights: Float32Array.of(1, 4, 2, 3),
     });
-    const query = { criterion: 'magnitude', groups: [[[0, 4]]], prior: [], prefixes: [0] } as const;
+    const scoring = { criterion: 'magnitude', seed: 1 };
+    const query = { scoring, population: 'alive', groups: [[[0, 4]]], prior: [], prefixes: [0] } as const;
     assert.deepEqual(local.histogram({ ...query, round: 0 }), [[2]]);
     // Element 3 (score 3) goes before element 1 (score 4): threshold key of 3.5.
-    const removed = local.removed([{ ranges: [[0, 4]], threshold: 0x80000000 + 0x40600000, ties: 0 }]);
-    assert.deepEqual([...removed], [0b1000]);
+    const { mask } = local.selected([
+      { action: 'remove', scoring, ranges: [[0, 4]], threshold: 0x80000000 + 0x40600000, ties: 0 },
+    ]);
+    assert.deepEqual([...mask], [0b0010]);
   });
 });
 

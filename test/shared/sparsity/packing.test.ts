@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { emptyBitmap, fullBitmap, setBit } from '../../../shared/sparsity/bitmap.ts';
-import { compact, nextMask } from '../../../shared/sparsity/mask-rule.ts';
+import { compact, repack } from '../../../shared/sparsity/mask-rule.ts';
 import { pack, unpack } from '../../../shared/sparsity/packing.ts';
 
 const elements = fc.array(
@@ -45,9 +45,20 @@ describe('packed values', () => {
       fc.property(elements, (list) => {
         const values = Float32Array.from(list, ({ value }) => value);
         const before = bitmapOf(list.map(({ stored }) => stored));
-        const after = nextMask(before, bitmapOf(list.map(({ survives }) => !survives)));
-        assert.deepEqual(after, bitmapOf(list.map(({ stored, survives }) => stored && survives)));
+        const after = bitmapOf(list.map(({ stored, survives }) => stored && survives));
         assert.deepEqual(compact(pack(values, before), before, after), pack(values, after));
+      }),
+    );
+  });
+
+  it('repack to any other set like packing the dense values anew, with fresh values where they enter it', () => {
+    fc.assert(
+      fc.property(elements, fc.constantFrom(0, 0.5), (list, fresh) => {
+        const before = bitmapOf(list.map(({ stored }) => stored));
+        const after = bitmapOf(list.map(({ survives }) => survives));
+        const values = Float32Array.from(list, ({ value }) => value);
+        const expected = Float32Array.from(list, ({ value, stored }) => (stored ? value : fresh));
+        assert.deepEqual(repack(pack(values, before), before, after, fresh), pack(expected, after));
       }),
     );
   });
@@ -57,6 +68,7 @@ describe('packed values', () => {
     assert.throws(() => compact(new Float32Array(1), one, fullBitmap(2)), { code: 'INTERNAL' });
     assert.throws(() => compact(new Float32Array(2), one, one), { code: 'INTERNAL' });
     assert.throws(() => unpack(new Float32Array(2), one, 2), { code: 'INTERNAL' });
-    assert.throws(() => nextMask(one, new Uint8Array(2)), { code: 'INTERNAL' });
+    assert.throws(() => repack(new Float32Array(1), one, new Uint8Array(2)), { code: 'INTERNAL' });
+    assert.throws(() => repack(new Float32Array(2), one, one), { code: 'INTERNAL' });
   });
 });

@@ -157,6 +157,9 @@ export const RULE: SparsityRule = {
 export async function planned(subjects: readonly Subject[], step: number) {
   const sources = subjects.map(({ shard }) => ({
     histogram: async (query: Parameters<Shard['histogram']>[0]) => shard.histogram(query),
+    scores: async (query: Parameters<Shard['scores']>[0]) => shard.scores(query),
   }));
-  return (await planMaskUpdate({ rules: [RULE], space: SPACE, step, sources })).selections;
+  const cuts = [...subjects.map(({ shard }) => shard.start), SPACE.size];
+  const units = { groups: [], refused: new Map() };
+  return (await planMaskUpdate({ rules: [RULE], space: SPACE, units, step, seed: 1, sources, cuts })).selections;
 }
