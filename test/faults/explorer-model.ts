@@ -11,7 +11,7 @@ import {
   journalMemo,
   type JournalView,
 } from './explorer-checkpoints.ts';
-import { CONFIG, CUTS, CUTS, DEAD, digestOf, SERVERS, SPACE, STEPS } from './explorer-job.ts';
+import { CONFIG, CUTS, DEAD, digestOf, SERVERS, SPACE, STEPS } from './explorer-job.ts';
 import { Interned, type Memo, type MemoNode, Miss } from './explorer-memo.ts';
 import { type Contents, type ServerInput, type ServerMachine, serverMemo, type ServerView } from './explorer-server.ts';
 import { assign, type CommitMessage, everyServer, type PushMessage, type State } from './explorer-state.ts';
