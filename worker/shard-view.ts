@@ -49,7 +49,8 @@ export class ShardView {
    */
   pushCuts(rules: readonly SparsityRule[], space: ParameterSpace, step: number): number[] {
     const set = pushedSet(this.#mask, 0, this.size, rules, space, step);
-    const counts = set === this.#mask ? this.counts : this.cuts.slice(1).map((cut, i) => countBits(set, this.cuts[i], cut));
+    const counts =
+      set === this.#mask ? this.counts : this.cuts.slice(1).map((cut, i) => countBits(set, this.cuts[i], cut));
     const cuts = [0];
     for (const count of counts) cuts.push((cuts.at(-1) ?? 0) + count);
     return cuts;

@@ -148,7 +148,10 @@ export class ParameterServerRole {
       this.#checkGeneration(request.generation);
       const { start, end } = request.range ?? { start: 0, end: 0 };
       if (end - start > MAX_SCORES) {
-        throw new WhittleError('PROTOCOL', `scores of ${end - start} elements asked for at once; ${MAX_SCORES} at most`);
+        throw new WhittleError(
+          'PROTOCOL',
+          `scores of ${end - start} elements asked for at once; ${MAX_SCORES} at most`,
+        );
       }
       const { alive, scores } = await this.#options.thread.call<ScoresAnswer>('scores', {
         scoring: scoringFromMessage(request.scoring),
@@ -412,7 +415,9 @@ export class ParameterServerRole {
 
   /** What a push waits for is newer than what it was computed with. */
   #answersTo({ clock, maskEpoch }: Header__Output): readonly Answer[] {
-    return clock > 0 ? this.#answers : this.#answers.filter((answer) => answer.maskEpoch > maskEpoch || answer.clock > 0);
+    return clock > 0
+      ? this.#answers
+      : this.#answers.filter((answer) => answer.maskEpoch > maskEpoch || answer.clock > 0);
   }
 
   /** Of a push that does not reach the shard's thread, which writes down the others. */

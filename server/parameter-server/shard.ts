@@ -3,6 +3,8 @@ import type { ShardSnapshot } from '../../shared/checkpoint/manifest.ts';
 import type { RunConfig } from '../../shared/config/types.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import { type DyadicNode, sumOfSquaresNodes } from '../../shared/layout/dyadic.ts';
+import { interventionCuts, interventionsOf } from '../../shared/interventions/calendar.ts';
+import { optimizerStep, scheduleStep } from '../../shared/interventions/rewind.ts';
 import type { ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { countBits } from '../../shared/sparsity/bitmap.ts';
 import { latentRanges, needsProbe, pushedSet, storedSet } from '../../shared/sparsity/gradient-set.ts';
@@ -100,6 +102,10 @@ export class Shard {
   #lastCut = -1;
 
   readonly #cuts = new Set<number>();
+  /** Clocks that are cut for interventions, and those beyond which this generation does not go. */
+  readonly #plannedCuts: ReadonlySet<number>;
+  readonly #ends: readonly number[];
+  #startedAt = -1;
   #stopAt: number | null = null;
   /** Clock of the newest cut: it is taken once, whoever asks. */
   #snapshotAt = -1;
@@ -119,6 +125,8 @@ export class Shard {
     this.#pushed = this.#values.mask;
     this.#state = new Float32Array(stateSize);
     this.#reduction = new SliceReduction(cluster.slices, data.batchSize, stateSize);
+    this.#plannedCuts = interventionCuts(config);
+    this.#ends = interventionsOf(config).map(({ step }) => step);
     this.#norm = new GradientNorm(options.servers, space.size);
   }
 
@@ -165,6 +173,7 @@ export class Shard {
   restore(clock: number, maskEpoch: number, snapshot: ShardSnapshot): void {
     if (this.#phase !== 'loading') return;
     this.#clock = clock;
+    this.#startedAt = clock;
     this.#maskEpoch = maskEpoch;
     this.#values.restore(snapshot);
     if (this.#stateSize > 0 && snapshot.state) this.#state = snapshot.state.slice();
@@ -306,7 +315,8 @@ export class Shard {
   }
 
   #stopped(): boolean {
-    return this.#stopAt !== null && this.#clock >= this.#stopAt;
+    if (this.#stopAt !== null && this.#clock >= this.#stopAt) return true;
+    return this.#clock > this.#startedAt && this.#ends.includes(this.#clock);
   }
 
   #reduced(): void {
@@ -401,11 +411,11 @@ export class Shard {
 
   /** The next step at which all shards must stand still together; slices of later ones wait. */
   #nextCut(): number {
-    const { checkpoint, training, sparsity } = this.#config;
+    const { training, sparsity } = this.#config;
     for (let step = this.#clock + 1; ; step += 1) {
       const isCut =
         step >= training.steps ||
-        step % checkpoint.every === 0 ||
+        this.#isPlannedCut(step) ||
         (training.evaluateEvery > 0 && step % training.evaluateEvery === 0) ||
         this.#cuts.has(step) ||
         step === this.#stopAt ||
@@ -416,12 +426,15 @@ export class Shard {
 
   /** One application of the optimizer, with this share of the step's learning rate. */
   #update(gradients: Float32Array, step: number, share: number): void {
+    const { rewind } = this.#config;
     const { optimizer, learningRateSchedule, steps } = this.#config.training;
-    const learningRate = share * learningRateAt(optimizer.learningRate, learningRateSchedule, step, steps);
+    const at = scheduleStep(rewind, step);
+    const learningRate = share * learningRateAt(optimizer.learningRate, learningRateSchedule, at, steps);
+    const counted = optimizerStep(rewind, step);
     const { weights, slots } = this.#values;
     this.#values.observe(gradients);
     for (const { begin, end, decay } of this.#segments) {
-      this.#optimizer.apply({ weights, gradients, slots, begin, end, step, learningRate, decay });
+      this.#optimizer.apply({ weights, gradients, slots, begin, end, step: counted, learningRate, decay });
     }
   }
 
@@ -440,11 +453,14 @@ export class Shard {
     this.#ranked = null;
     this.#phase = 'collecting';
     this.#expectNext();
-    const { checkpoint, training } = this.#config;
-    const planned = this.#clock > 0 && (this.#clock % checkpoint.every === 0 || this.#clock === training.steps);
-    if (this.#cuts.delete(this.#clock) || planned) this.#snapshot();
+    if (this.#cuts.delete(this.#clock) || this.#isPlannedCut(this.#clock)) this.#snapshot();
     this.#publish();
     this.#applyWaiting();
+  }
+
+  #isPlannedCut(clock: number): boolean {
+    const { checkpoint, training } = this.#config;
+    return clock > 0 && (clock % checkpoint.every === 0 || clock === training.steps || this.#plannedCuts.has(clock));
   }
 
   #snapshot(): void {

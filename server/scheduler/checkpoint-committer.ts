@@ -10,6 +10,8 @@ export interface CommitterOptions {
   readonly generation: number;
   readonly servers: number;
   readonly keep: number;
+  /** Clocks of older checkpoints that are still needed at a clock, beside those kept. */
+  readonly needed: (clock: number) => readonly number[];
   /** Clock of the newest checkpoint when this scheduler took over; what servers report again up to it is done. */
   readonly after: number;
   /** What the manifest says beside shards, clock and epoch. */
@@ -65,7 +67,7 @@ export class CheckpointCommitter {
   }
 
   async #commit(clock: number, maskEpoch: number, shards: readonly ShardEntry[]): Promise<void> {
-    const { store, coordinator, generation, keep, describe, beforeCommit, record, onCommitted, onFailed } =
+    const { store, coordinator, generation, keep, needed, describe, beforeCommit, record, onCommitted, onFailed } =
       this.#options;
     if (clock <= this.#newest) return;
     try {
@@ -89,7 +91,7 @@ export class CheckpointCommitter {
       record?.('committed', manifest);
       await store.retain(
         keep,
-        { latest: folder, generation, lineage: await coordinator.lineage() },
+        { latest: folder, generation, lineage: await coordinator.lineage(), needed: needed(clock) },
         this.#options.warn,
       );
       onCommitted(manifest);

@@ -1,6 +1,7 @@
 import type { Report__Output } from '../../protos/generated/whittle/Report.ts';
 import type { Manifest } from '../../shared/checkpoint/manifest.ts';
 import { WhittleError } from '../../shared/errors.ts';
+import { dueIntervention } from '../../shared/interventions/calendar.ts';
 import { type Adoption, adoptionOf } from './adoption.ts';
 import type { Member, MemberListener } from './members.ts';
 import { endingOf } from './run/ending.ts';
@@ -227,6 +228,7 @@ export class Run implements MemberListener {
       manifest: this.lastManifest,
       isEvaluated: this.#training.evaluations.isComplete,
       stopAt: this.stopping === null ? null : this.#stopCut.clock,
+      isIntervention: this.lastManifest !== null && dueIntervention(config, this.lastManifest) !== null,
     });
     if (ending) this.#end.set(ending);
   }

@@ -12,6 +12,7 @@ import type { Logger } from '../../shared/telemetry/log.ts';
 import type { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunStatus } from '../../shared/telemetry/run-status.ts';
 import { whittleVersion } from '../../shared/version.ts';
+import { intervene } from './interventions.ts';
 import { Members } from './members.ts';
 import type { RunProgress } from './progress/run-progress.ts';
 import { RollbackLimit } from './rollback-limit.ts';
@@ -75,8 +76,8 @@ export class Timeline {
       this.#generation = (await coordinator.lineage()).at(-1)?.generation ?? 0;
       if (this.#generation > 0) return this.#takeOver();
     }
-    const restored = beginning.kind === 'resume' ? await this.#checkpoint(beginning.folder) : null;
-    await this.#next(restored);
+    const found = beginning.kind === 'resume' ? await this.#checkpoint(beginning.folder) : null;
+    const restored = await this.#next(found);
     progress.begin(this.#generation, restored);
     this.#run = this.#newRun({ restored, after: null, takeover: null });
     return restored?.clock ?? null;
@@ -146,8 +147,11 @@ export class Timeline {
   }
 
   /** Begins the generation that comes after one that ended so. */
-  #follow(outcome: NextGeneration): Promise<void> {
-    return this.#rollBack(outcome.cause);
+  async #follow(outcome: NextGeneration): Promise<void> {
+    if (outcome.state === 'ROLLBACK') return this.#rollBack(outcome.cause);
+    const restored = await this.#next(outcome.manifest);
+    this.#options.progress.goesOn(this.#generation, restored);
+    this.#run = this.#newRun({ restored, after: null, takeover: null });
   }
 
   #failed(error: WhittleError): RunEnding {
@@ -162,17 +166,19 @@ export class Timeline {
   async #rollBack(cause: WhittleError): Promise<void> {
     const { progress, log } = this.#options;
     this.#rollbacks.count(progress.step, cause);
-    const restored = await this.#newest();
-    await this.#next(restored);
+    const restored = await this.#next(await this.#newest());
     progress.rolledBack(this.#generation, restored, cause.rawMessage);
     progress.say(`going back to step ${restored?.clock ?? 0}: ${cause.rawMessage}`);
     log.warn({ generation: this.#generation }, `going back to step ${restored?.clock ?? 0}`);
     this.#run = this.#newRun({ restored, after: cause, takeover: null });
   }
 
-  /** Begins a generation: every message of an older one is without effect from here on. */
-  async #next(restored: Manifest | null): Promise<void> {
-    const { coordinator, directory } = this.#options;
+  /**
+   * Begins a generation: every message of an older one is without effect from here on. Answers the checkpoint that it
+   * starts from: the given one, after the interventions that are due at it.
+   */
+  async #next(restored: Manifest | null): Promise<Manifest | null> {
+    const { coordinator, directory, config, store, log } = this.#options;
     const from = restored
       ? { clock: restored.clock, checkpoint: checkpointName(restored.clock, restored.generation) }
       : null;
@@ -180,6 +186,11 @@ export class Timeline {
     this.#options.history.record({ kind: 'generation', generation: this.#generation, adopted: false, from });
     if (this.#generation > 1) failpoint('rollback.generation-taken', restored?.clock ?? 0);
     await directory.metrics.truncate(restored?.clock ?? 0);
+    if (restored === null) return null;
+    return intervene(restored, {
+      ...{ config, store, coordinator, generation: this.#generation },
+      done: ({ id }, { clock }) => log.info({ step: clock, generation: this.#generation, intervention: id }, 'intervened'),
+    });
   }
 
   #newRun(options: Pick<RunOptions, 'restored' | 'after' | 'takeover'>): Run {

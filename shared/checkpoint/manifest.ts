@@ -36,6 +36,8 @@ export interface Manifest {
   /** Backend fingerprint of the workers. */
   readonly fingerprint: string;
   readonly testAccuracy: number | null;
+  /** Interventions that the values have been through; absent: none. See interventions/calendar.ts. */
+  readonly interventions?: readonly string[];
   readonly writtenAt: string;
 }
 

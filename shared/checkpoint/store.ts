@@ -34,6 +34,8 @@ export interface RetainOptions {
   /** The generation in force. */
   readonly generation: number;
   readonly lineage?: readonly GenerationRecord[];
+  /** Clocks whose newest finished checkpoint is kept as well. */
+  readonly needed?: readonly number[];
 }
 
 export type Warn = (message: string) => void;
@@ -169,6 +171,10 @@ export class CheckpointStore {
     const kept = new Set(ranked.slice(0, keep).map(({ name }) => name));
     const latest = options.latest === null ? '' : basename(options.latest);
     kept.add(latest);
+    for (const needed of options.needed ?? []) {
+      const entry = ranked.find(({ clock }) => clock === needed);
+      if (entry) kept.add(entry.name);
+    }
     const latestClock = parseCheckpointName(latest)?.clock ?? 0;
     const deleted: string[] = [];
     for (const { name, path, complete, generation, clock } of entries) {

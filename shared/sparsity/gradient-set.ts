@@ -21,9 +21,7 @@ export function latentRanges(rules: readonly SparsityRule[], space: ParameterSpa
 
 /** Flat ranges of which workers push every gradient at `step`: regrowth by gradient ranks the dead ones. */
 export function denseGradientRanges(rules: readonly SparsityRule[], space: ParameterSpace, step: number): Range[] {
-  return rangesOf(
-    rules.filter((rule) => growsByGradient(rule, step)).flatMap((rule) => matches(rule, space)),
-  );
+  return rangesOf(rules.filter((rule) => growsByGradient(rule, step)).flatMap((rule) => matches(rule, space)));
 }
 
 function growsByGradient({ regrowth, schedule }: SparsityRule, step: number): boolean {

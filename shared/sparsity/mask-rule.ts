@@ -5,12 +5,7 @@ import { countBits } from './bitmap.ts';
  * Values packed over `from`, packed over `to`, another set of the same elements: what leaves the set is dropped, and
  * what enters it gets `fill`. Pruning makes sets smaller, regrowth makes them larger.
  */
-export function repack<T extends Float32Array | Uint32Array>(
-  values: T,
-  from: Uint8Array,
-  to: Uint8Array,
-  fill = 0,
-): T {
+export function repack<T extends Float32Array | Uint32Array>(values: T, from: Uint8Array, to: Uint8Array, fill = 0): T {
   if (from.length !== to.length) {
     throw new WhittleError('INTERNAL', `a set of ${to.length} bytes made from one of ${from.length} bytes`);
   }

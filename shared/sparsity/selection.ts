@@ -207,7 +207,8 @@ export class LocalSelection {
     const over = (values: Float32Array): Float32Array => (set === stored ? values : repack(values, stored, set));
     const gradient = gradients ? repack(gradients.values, gradients.set, set) : null;
     if (name === 'regrowthGradient') {
-      if (!gradient) throw new WhittleError('PROTOCOL', 'regrowth by gradient is asked for, and no gradients are at hand');
+      if (!gradient)
+        throw new WhittleError('PROTOCOL', 'regrowth by gradient is asked for, and no gradients are at hand');
       return gradient.map(Math.abs);
     }
     const criterion = criterionNamed(name);

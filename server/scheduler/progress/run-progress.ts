@@ -13,6 +13,7 @@ import type {
   RunStatus,
   StepMetrics,
 } from '../../../shared/telemetry/run-status.ts';
+import { scheduleStep } from '../../../shared/interventions/rewind.ts';
 import { learningRateAt } from '../../parameter-server/optimizers/learning-rate.ts';
 import type { Evaluation } from '../evaluation.ts';
 import type { Member } from '../members.ts';
@@ -74,6 +75,11 @@ export class RunProgress {
   /** A rollback begins a new generation. What was counted so far stays: it was computed. */
   rolledBack(generation: number, restored: Manifest | null, cause: string): void {
     this.#totals.recovers(cause, this.#step, restored?.clock ?? 0);
+    this.#restart(generation, restored);
+  }
+
+  /** The model was changed as a whole, and a new generation goes on from there. */
+  goesOn(generation: number, restored: Manifest | null): void {
     this.#restart(generation, restored);
   }
 
@@ -211,7 +217,12 @@ export class RunProgress {
       totalSteps: steps,
       loss: this.#loss,
       ...this.#evaluationFacts(),
-      learningRate: learningRateAt(optimizer.learningRate, learningRateSchedule, Math.max(1, this.#step), steps),
+      learningRate: learningRateAt(
+        optimizer.learningRate,
+        learningRateSchedule,
+        scheduleStep(config.rewind, Math.max(1, this.#step)),
+        steps,
+      ),
       targetSparsity: this.#space ? targetSparsityAt(config.sparsity, this.#space, this.#step) : 0,
       sparsity: this.#mask.sparsity,
       maskEpoch: this.#mask.epoch,

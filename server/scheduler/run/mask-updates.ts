@@ -1,11 +1,11 @@
 import { WhittleError } from '../../../shared/errors.ts';
-import type { ParameterSpace } from '../../../shared/layout/parameter-space.ts';
 import { retry } from '../../../shared/rpc/deadline.ts';
 import type { Adoption } from '../adoption.ts';
-import { commitMask, type CommittedUpdate, type ServerHandle, sparsityOf, updateMask } from '../pruning-controller.ts';
+import { commitMask, type CommittedUpdate, sparsityOf, updateMask } from '../pruning-controller.ts';
 import { recordDecided } from '../scheduler-history.ts';
 import type { RunEnd } from './run-end.ts';
 import type { RunOptions } from './run-options.ts';
+import type { Ground } from './server-group.ts';
 
 const HOLD_MS = 300_000;
 
@@ -16,12 +16,6 @@ export type MaskUpdatesOptions = Pick<RunOptions, 'config' | 'generation' | 'his
   /** Told when steps that waited for a commit may be complete. */
   readonly onCommitted: () => void;
 };
-
-/** What mask updates need, known once the servers are. */
-interface Ground {
-  readonly space: ParameterSpace;
-  readonly servers: readonly ServerHandle[];
-}
 
 /** The mask updates of a generation, one after the other, each while all servers hold. */
 export class MaskUpdates {

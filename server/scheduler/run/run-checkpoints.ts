@@ -1,5 +1,6 @@
 import type { Manifest, ShardEntry } from '../../../shared/checkpoint/manifest.ts';
 import { WhittleError } from '../../../shared/errors.ts';
+import { clocksNeeded } from '../../../shared/interventions/calendar.ts';
 import { CheckpointCommitter } from '../checkpoint-committer.ts';
 import { recordCheckpoint } from '../scheduler-history.ts';
 import { Signal } from '../signal.ts';
@@ -38,6 +39,7 @@ export class RunCheckpoints {
       generation,
       servers: config.cluster.servers,
       keep: config.checkpoint.keep,
+      needed: (clock) => clocksNeeded(config, clock),
       after: takeover?.latest?.clock ?? -1,
       describe: (clock, maskEpoch) => this.#describe(clock, maskEpoch),
       beforeCommit: async () => {
@@ -90,6 +92,7 @@ export class RunCheckpoints {
       config,
       fingerprint,
       testAccuracy: progress.accuracyAt(clock),
+      ...(this.#last?.interventions ? { interventions: this.#last.interventions } : {}),
     };
   }
 

@@ -43,12 +43,12 @@ export type RunEnding =
   | { readonly state: 'ABANDONED' };
 
 /** Reasons to go on in a new generation; the timeline decides from which checkpoint. */
-export interface NextGeneration {
+export type NextGeneration =
   /** The state of this generation is lost: the run goes back to its last checkpoint. */
-  readonly state: 'ROLLBACK';
-  readonly cause: WhittleError;
-}
+  | { readonly state: 'ROLLBACK'; readonly cause: WhittleError }
+  /** The model is to be changed as a whole at this checkpoint. */
+  | { readonly state: 'INTERVENTION'; readonly manifest: Manifest };
 
 export function beginsNext(outcome: RunOutcome): outcome is NextGeneration {
-  return outcome.state === 'ROLLBACK';
+  return outcome.state === 'ROLLBACK' || outcome.state === 'INTERVENTION';
 }

@@ -2,7 +2,9 @@ import { WhittleError } from '../../../shared/errors.ts';
 import type { ModelDescription } from '../../../shared/layout/model-description.ts';
 import { ParameterSpace } from '../../../shared/layout/parameter-space.ts';
 import { cutEvenly } from '../../../shared/layout/shard-map.ts';
+import type { ModelUnits } from '../../../shared/model-graph/unit-groups.ts';
 import { retry } from '../../../shared/rpc/deadline.ts';
+import { checkModel } from '../../../shared/sparsity/plan/check-model.ts';
 import type { Member } from '../members.ts';
 import type { ServerHandle } from '../pruning-controller.ts';
 import { configureServers, connectServers } from '../shards.ts';
@@ -16,6 +18,14 @@ export const INITIAL_MS = 120_000;
 export type ServerGroupOptions = Pick<RunOptions, 'config' | 'generation' | 'members' | 'progress' | 'restored'> & {
   readonly signal: AbortSignal;
 };
+
+/** What mask updates need, known once the servers are. */
+export interface Ground {
+  readonly space: ParameterSpace;
+  readonly units: ModelUnits;
+  readonly cuts: readonly number[];
+  readonly servers: readonly ServerHandle[];
+}
 
 /** The servers of a generation and the shards between them. */
 export class ServerGroup {
@@ -32,13 +42,14 @@ export class ServerGroup {
   }
 
   /** Lays the model out over the servers and connects to them. */
-  connect(model: ModelDescription): { readonly space: ParameterSpace; readonly servers: readonly ServerHandle[] } {
+  connect(model: ModelDescription): Ground {
     const { config, members, progress } = this.#options;
     const space = ParameterSpace.of(model.parameters);
+    const units = checkModel(config.sparsity, model, space);
     this.#cuts = cutEvenly(space.size, config.cluster.servers);
     progress.setModel(space);
     this.#handles = connectServers(members.of('server'));
-    return { space, servers: this.#handles };
+    return { space, units, cuts: this.#cuts, servers: this.#handles };
   }
 
   close(): void {

@@ -60,12 +60,7 @@ function elementCandidates(alive: Uint8Array, scores: Float32Array, minimum: num
   };
 }
 
-function blockCandidates(
-  alive: Uint8Array,
-  unitOf: Uint32Array,
-  scores: Float32Array,
-  minimum: number,
-): Candidates {
+function blockCandidates(alive: Uint8Array, unitOf: Uint32Array, scores: Float32Array, minimum: number): Candidates {
   const members: number[][] = Array.from(scores, () => []);
   for (let element = 0; element < unitOf.length; element++) {
     if (alive[element] === 1) members[unitOf[element] as number]?.push(element);

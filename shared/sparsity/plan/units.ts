@@ -39,7 +39,10 @@ export function unitsInPlay(rule: SparsityRule, space: ParameterSpace, model: Mo
   for (const name of names) {
     const refused = model.refused.get(name);
     if (refused !== undefined && !refused.isOutput) {
-      throw new WhittleError('UNSUPPORTED', `units of ${name} cannot be removed: ${refused.why}; leave it out of match`);
+      throw new WhittleError(
+        'UNSUPPORTED',
+        `units of ${name} cannot be removed: ${refused.why}; leave it out of match`,
+      );
     }
   }
   const groups = model.groups.filter(({ producers }) => producers.some((name) => names.has(name)));

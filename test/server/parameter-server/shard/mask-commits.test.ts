@@ -7,7 +7,15 @@ describe('the shard of a parameter server', () => {
       const subject = make({ sparsity: [RULE] });
       const { shard } = subject;
       refused(
-        () => shard.histogram({ scoring: { criterion: 'magnitude', seed: 0 }, population: 'alive', groups: [], prior: [], round: 0, prefixes: [] }),
+        () =>
+          shard.histogram({
+            scoring: { criterion: 'magnitude', seed: 0 },
+            population: 'alive',
+            groups: [],
+            prior: [],
+            round: 0,
+            prefixes: [],
+          }),
         /not holding/,
       );
       pushStep(subject, 1);
