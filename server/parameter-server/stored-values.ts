@@ -23,8 +23,8 @@ export class StoredValues {
   /** A superset of `mask`; the very same array where nothing is latent. */
   stored: Uint8Array;
   weights = new Float32Array(0);
-  slots: Float32Array[] = [];
-  #statisticValues: Float32Array[] = [];
+  slots: Float32Array<ArrayBuffer>[] = [];
+  #statisticValues: Float32Array<ArrayBuffer>[] = [];
 
   constructor(optimizer: Optimizer, rules: readonly SparsityRule[], size: number) {
     this.#optimizer = optimizer;
@@ -105,7 +105,7 @@ export class StoredValues {
   select({ mask, grown }: Selected, stored: Uint8Array): void {
     // What was latent and is grown begins anew like what was not stored.
     const kept = this.stored.map((byte, i) => byte & ~(grown[i] as number));
-    const move = (values: Float32Array, fresh = 0): Float32Array =>
+    const move = (values: Float32Array<ArrayBuffer>, fresh = 0): Float32Array<ArrayBuffer> =>
       repack(compact(values, this.stored, kept), kept, stored, fresh);
     this.weights = move(this.weights);
     this.slots = this.slots.map((slot, i) => {

@@ -189,7 +189,8 @@ export class Timeline {
     if (restored === null) return null;
     return intervene(restored, {
       ...{ config, store, coordinator, generation: this.#generation },
-      done: ({ id }, { clock }) => log.info({ step: clock, generation: this.#generation, intervention: id }, 'intervened'),
+      done: ({ id }, { clock }) =>
+        log.info({ step: clock, generation: this.#generation, intervention: id }, 'intervened'),
     });
   }
 

@@ -8,11 +8,7 @@ import { unpack } from '../sparsity/packing.ts';
  * mask of `now` with the weights and the non-trainable state of `then`. Both cover the same range. Optimizer slots
  * begin anew at `freshSlot`; an element that was dead then begins at 0.
  */
-export function rewound(
-  now: ShardSnapshot,
-  then: ShardSnapshot,
-  freshSlot: (name: string) => number,
-): ShardSnapshot {
+export function rewound(now: ShardSnapshot, then: ShardSnapshot, freshSlot: (name: string) => number): ShardSnapshot {
   const length = now.end - now.start;
   const before = unpack(then.weights, then.stored, length);
   const stored = setPositions(now.stored);

@@ -67,6 +67,7 @@ class CommitterMachine {
       coordinator: coordinator as Coordinator,
       generation,
       servers: SERVERS,
+      needed: () => [],
       keep: 9,
       after: -1,
       describe: () => ({}) as ReturnType<ConstructorParameters<typeof RealCommitter>[0]['describe']>,

@@ -3,8 +3,17 @@ import { rangesOf } from '../rules.ts';
 import { sparsityAt } from '../schedule/index.ts';
 import { hashSeeds } from '../../kernels/random.ts';
 import type { Scoring } from '../selection.ts';
-import { growHighest, removeLowest } from './ranked-removal.ts';
-import { aliveByParameter, aliveIn, append, type Decision, everywhere, type RuleState, sum } from './rule-state.ts';
+import { growHighest, removeLowest, type Taking } from './ranked-removal.ts';
+import {
+  aliveByParameter,
+  aliveIn,
+  append,
+  type Decision,
+  everywhere,
+  type RuleState,
+  type Selections,
+  sum,
+} from './rule-state.ts';
 
 /**
  * A rule over single elements whose scores depend on nothing but the element. First comes back what the rule ranks
@@ -32,17 +41,13 @@ export async function planElements(state: RuleState): Promise<Decision> {
   const pruning = { ...state, prior: append(prior, revived) };
   const { selections, protectedCount } = await removeLowest(pruning, takings, inPool);
   const removing = append(revived, selections);
-  const pruned = await aliveByParameter(sources, parameters, append(prior, removing));
-  const growing = isGrowing
-    ? groups.map((group, i) => ({
-        parameters: group.parameters,
-        take: Math.max(0, (survivors[i] as number) - aliveIn(group, pruned)),
-      }))
-    : [];
+  const growing = isGrowing ? await growthOf(state, append(prior, removing)) : [];
   const grown = sum(growing.map(({ take }) => take));
   const growth = grown > 0 ? await growHighest(state, growthScoring(state), growing, append(prior, removing)) : [];
+  const pool = sum([...inPool.values()]);
+  const survivorsAfter = pool - sum(takings.map(({ take }) => take)) + protectedCount;
   const total = sum(parameters.map(({ size }) => size));
-  const dead = total - sum([...pruned.values()]);
+  const dead = total - survivorsAfter;
   const deadBefore = total - sum([...before.values()]);
   return {
     selections: append(removing, growth),
@@ -52,6 +57,15 @@ export async function planElements(state: RuleState): Promise<Decision> {
     protectedCount,
     pastTarget: groups.some((group, i) => aliveIn(group, inPool) < (survivors[i] as number)) && !isGrowing,
   };
+}
+
+/** What is missing of the survivors that the schedule asks for, once the lowest are gone. */
+async function growthOf({ sources, parameters, groups }: RuleState, prior: Selections): Promise<Taking[]> {
+  const alive = await aliveByParameter(sources, parameters, prior);
+  return groups.map((group) => ({
+    parameters: group.parameters,
+    take: Math.max(0, group.size - group.removed - aliveIn(group, alive)),
+  }));
 }
 
 function isDensePhase({ rule: { schedule }, step }: RuleState): boolean {

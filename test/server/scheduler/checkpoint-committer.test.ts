@@ -20,6 +20,7 @@ function committer(after = -1): { committer: CheckpointCommitter; latest: number
     generation: 1,
     servers: 2,
     keep: 3,
+    needed: () => [],
     after,
     describe: () => ({}) as Omit<Manifest, 'version' | 'clock' | 'maskEpoch' | 'shards' | 'generation' | 'writtenAt'>,
     beforeCommit: () => Promise.resolve(),

@@ -5,7 +5,7 @@ import type { ParameterSpec } from '../../../../shared/layout/model-description.
 import { ParameterSpace } from '../../../../shared/layout/parameter-space.ts';
 import type { ModelUnits } from '../../../../shared/model-graph/unit-groups.ts';
 import { concatBits, countBits, getBit } from '../../../../shared/sparsity/bitmap.ts';
-import { pushedSet } from '../../../../shared/sparsity/gradient-set.ts';
+import { needsProbe, pushedSet } from '../../../../shared/sparsity/gradient-set.ts';
 import { planMaskUpdate, type RuleReport } from '../../../../shared/sparsity/mask-update.ts';
 import { Shard, type ShardEvents } from '../../../../server/parameter-server/shard.ts';
 import { engineConfig } from '../../../fixtures/config.ts';
@@ -53,7 +53,7 @@ const rule = (changes: Partial<SparsityRule> = {}): SparsityRule => ({
   granularity: 'element',
   scope: 'global',
   regrowth: 'none',
-  protect: { minSurvivorsPerParameter: 1 },
+  protect: { minSurvivorsPerParameter: 0 },
   ...changes,
 });
 
@@ -138,9 +138,12 @@ async function run(
       }
     }
   };
-  const isProbed = shards[0]?.phase === 'collecting' && rules.some(({ schedule }) => schedule.beginStep === 0);
-  if (isProbed) pushAll(0);
-  await update();
+  /** Where the update of step 0 ranks gradients, the first batch is computed for it, and checkpoint 0 precedes it. */
+  const updateStepZero = async (): Promise<void> => {
+    if (needsProbe(rules) && shards[0]?.clock === 0 && shards[0].maskEpoch === 0) pushAll(0);
+    await update();
+  };
+  await updateStepZero();
   for (let step = 1; step <= STEPS; step++) {
     if (step - 1 === restoreAt) {
       const cut = snapshots.get(restoreAt);
@@ -149,6 +152,7 @@ async function run(
         const { maskEpoch, snapshot } = cut?.get(rank) ?? assert.fail();
         shard.restore(restoreAt, maskEpoch, snapshot);
       });
+      await updateStepZero();
     }
     pushAll(step);
     await update();

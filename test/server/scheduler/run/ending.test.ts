@@ -3,9 +3,24 @@ import { endingOf } from '../../../../server/scheduler/run/ending.ts';
 import type { Manifest } from '../../../../shared/checkpoint/manifest.ts';
 
 const manifest = (clock: number, generation = 2): Manifest => ({ clock, generation }) as Manifest;
-const reached = { steps: 100, step: 100, generation: 2, manifest: manifest(100), isEvaluated: true, stopAt: null };
+const reached = {
+  steps: 100,
+  step: 100,
+  generation: 2,
+  manifest: manifest(100),
+  isEvaluated: true,
+  stopAt: null,
+  isIntervention: false,
+};
 
 describe('endingOf', () => {
+  it('ends a generation at an intervention that is due at its own checkpoint, once its step is evaluated', () => {
+    const due = { ...reached, step: 50, manifest: manifest(50), isIntervention: true };
+    assert.deepEqual(endingOf(due), { state: 'INTERVENTION', manifest: due.manifest });
+    for (const less of [{ step: 49 }, { isEvaluated: false }, { manifest: manifest(50, 1) }])
+      assert.equal(endingOf({ ...due, ...less }), null);
+  });
+
   it('ends a run when its last step is recorded, evaluated and durable, whatever generation wrote it', () => {
     assert.deepEqual(endingOf(reached), { state: 'SUCCEEDED', manifest: reached.manifest });
     assert.equal(endingOf({ ...reached, manifest: manifest(100, 1) })?.state, 'SUCCEEDED');
