@@ -14,7 +14,7 @@ export type {
   StepMetrics,
 } from './shared/telemetry/run-status.ts';
 export { ERROR_CODES, type ErrorCode, WhittleError } from './shared/errors.ts';
-export { isUpdateStep, scheduleValue, sparsityAt, updateSteps } from './shared/sparsity/schedule.ts';
+export { isUpdateStep, scheduleValue, sparsityAt, updateSteps } from './shared/sparsity/schedule/index.ts';
 export { removedCount } from './shared/sparsity/allocation/removed-count.ts';
 export { matchesGlob } from './shared/sparsity/glob.ts';
 export { bitmapBytes, countBits, maskDigest } from './shared/sparsity/bitmap.ts';

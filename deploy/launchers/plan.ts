@@ -2,7 +2,7 @@ import type { RunConfig } from '../../shared/config/types.ts';
 import type { ModelDescription } from '../../shared/layout/model-description.ts';
 import { type Parameter, ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { allUpdateSteps, matchedParameters, matches, targetSparsityAt } from '../../shared/sparsity/rules.ts';
-import { sparsityAt } from '../../shared/sparsity/schedule.ts';
+import { sparsityAt } from '../../shared/sparsity/schedule/index.ts';
 
 /** Everything `launch` shows before it starts, and `launch --dry-run --json` prints. */
 export interface RunPlan {

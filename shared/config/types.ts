@@ -143,27 +143,83 @@ export interface SparsityRule {
   /** Glob of parameter names; null: the prunable parameters (kernels of dense and convolution layers). */
   readonly match: string | null;
   readonly schedule: SparsitySchedule;
-  readonly criterion: 'magnitude';
-  readonly granularity: 'element';
-  readonly scope: 'global' | 'layer';
-  readonly regrowth: 'none';
+  readonly criterion: CriterionName;
+  readonly granularity: GranularityConfig;
+  readonly scope: 'global' | 'layer' | 'erk' | 'er';
+  /** Parameters that have a final sparsity of their own, ranked within themselves; the first glob that matches holds. */
+  readonly overrides?: readonly SparsityOverride[];
+  readonly regrowth: 'none' | RegrowthConfig;
+  /** Dead weights keep learning from the gradient of their effective weight, and may come back until `endStep`. */
+  readonly straightThrough?: boolean;
   readonly protect: { readonly minSurvivorsPerParameter: number };
 }
 
+export interface SparsityOverride {
+  readonly match: string;
+  /** Takes the place of the schedule's final sparsity; its values in between are scaled alike. */
+  readonly finalSparsity: number;
+}
+
+export type CriterionName =
+  | 'magnitude'
+  | 'normalizedMagnitude'
+  | 'gradient'
+  | 'saliency'
+  | 'movement'
+  | 'random'
+  | 'fisher'
+  | 'snip'
+  | 'lamp'
+  | 'activation';
+
+/** What dies together. Blocks are [rows, columns] of the kernel as a matrix of inputs by outputs. */
+export type GranularityConfig =
+  | 'element'
+  | { readonly block: readonly [rows: number, columns: number]; readonly norm: GroupNorm }
+  | { readonly nm: readonly [n: number, m: number] }
+  | { readonly neuron: { readonly norm: GroupNorm } }
+  | { readonly filter: { readonly norm: GroupNorm } };
+
+/** How the scores of a group's elements become one: sum of |s|, root of the sum of squares, or mean. */
+export type GroupNorm = 1 | 2 | 'mean';
+
+export interface RegrowthConfig {
+  readonly kind: 'set' | 'rigl';
+  /** Share of the survivors that is dropped and grown at the first update; falls to 0 at `endStep` by half a cosine. */
+  readonly fraction: number;
+  /** Criterion of the first update, which only removes. */
+  readonly initial: 'random' | 'magnitude' | 'snip';
+}
+
+interface ScheduleSpan {
+  readonly beginStep: number;
+  readonly endStep: number;
+  readonly frequency: number;
+}
+
+interface RisingSchedule extends ScheduleSpan {
+  readonly initialSparsity: number;
+  readonly finalSparsity: number;
+}
+
 export type SparsitySchedule =
-  | {
-      readonly kind: 'polynomial';
-      readonly initialSparsity: number;
+  | (RisingSchedule & { readonly kind: 'polynomial'; readonly power: number })
+  | (RisingSchedule & { readonly kind: 'linear' })
+  | (RisingSchedule & { readonly kind: 'exponential' })
+  | (RisingSchedule & { readonly kind: 'cosine' })
+  | (ScheduleSpan & { readonly kind: 'constant'; readonly finalSparsity: number })
+  /** One update, at beginStep = endStep. */
+  | (ScheduleSpan & { readonly kind: 'oneShot'; readonly finalSparsity: number })
+  /** One update at each of `steps`, ascending; beginStep and endStep are the first and the last of them. */
+  | (ScheduleSpan & {
+      readonly kind: 'steps';
       readonly finalSparsity: number;
-      readonly beginStep: number;
-      readonly endStep: number;
-      readonly frequency: number;
-      readonly power: number;
-    }
-  | {
-      readonly kind: 'constant';
+      readonly steps: readonly { readonly step: number; readonly sparsity: number }[];
+    })
+  /** AC/DC (Peste et al. 2021): from beginStep sparse and dense phases by turns, sparse from endStep on. */
+  | (ScheduleSpan & {
+      readonly kind: 'cyclic';
       readonly finalSparsity: number;
-      readonly beginStep: number;
-      readonly endStep: number;
-      readonly frequency: number;
-    };
+      readonly sparseSteps: number;
+      readonly denseSteps: number;
+    });

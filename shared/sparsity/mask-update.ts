@@ -3,7 +3,7 @@ import type { Parameter, ParameterSpace } from '../layout/parameter-space.ts';
 import type { AllocationGroup } from './allocation/allocation.ts';
 import { allocate } from './allocation/index.ts';
 import { matches } from './rules.ts';
-import { isUpdateStep, sparsityAt } from './schedule.ts';
+import { isUpdateStep, sparsityAt } from './schedule/index.ts';
 import type { Range, Selection, SelectionSource } from './selection.ts';
 import { countAlive, findThresholds, type Threshold } from './threshold.ts';
 
@@ -67,7 +67,7 @@ export async function planMaskUpdate(update: MaskUpdate): Promise<MaskPlan> {
     const parameters = matches(rule, space);
     const sparsity = sparsityAt(rule.schedule, step);
     const alive = await aliveByParameter(sources, rule, parameters, selections);
-    const groups = allocate(rule, parameters, sparsity);
+    const groups = allocate(rule, parameters, step);
     const decision = await decide(sources, rule, groups, alive, selections);
     const targetRemoved = sum(groups.map((group) => group.removed));
     const matched = sum(groups.map((group) => group.size));

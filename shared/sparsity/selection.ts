@@ -122,7 +122,15 @@ export class LocalSelection {
   #rank(criterion: string): Ranking {
     const { mask, stored, weights } = this.#shard;
     const survivors = stored === undefined ? weights : compact(weights, stored, mask);
-    return { alive: mask, keys: keysInPlace(criterionNamed(criterion).scores({ weights: survivors })) };
+    const scores = criterionNamed(criterion).scores({
+      weights: survivors,
+      statistic: new Float32Array(0),
+      gradients: null,
+      secondMoment: null,
+      indices: () => Float64Array.from(setPositions(mask), (position) => this.start + position),
+      seed: 0,
+    });
+    return { alive: mask, keys: keysInPlace(scores) };
   }
 
   #apply(ranking: Ranking, selection: Selection): Ranking {

@@ -11,7 +11,7 @@ import { credentialsToAsk } from '../../shared/security/run-security.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import { openExchange, parameterServerClient, unary } from '../../shared/rpc/client.ts';
 import { getBit } from '../../shared/sparsity/bitmap.ts';
-import { scheduleValue } from '../../shared/sparsity/schedule.ts';
+import { scheduleValue } from '../../shared/sparsity/schedule/index.ts';
 import type { RunResult, StepMetrics } from '../../shared/telemetry/run-status.ts';
 import {
   assertQuiet,

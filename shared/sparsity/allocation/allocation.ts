@@ -1,18 +1,19 @@
 import type { Parameter } from '../../layout/parameter-space.ts';
-import type { Granularity } from '../granularity/granularity.ts';
 
 /** Parameters whose units (elements, unless granularity says otherwise) are ranked together. */
 export interface AllocationGroup {
   readonly parameters: readonly Parameter[];
   /** Units in all of them. */
   readonly size: number;
-  /** Dead units wanted after the update, those already dead included. */
+  /** Dead units wanted after the update, those already dead included. For n:m: groups brought to n:m. */
   readonly removed: number;
 }
 
-/** Divides a rule's sparsity among the parameters it matches (in flat order); every parameter is in one group. */
-export type Allocation = (
-  parameters: readonly Parameter[],
-  sparsity: number,
-  granularity: Granularity,
-) => AllocationGroup[];
+/** A parameter with its number of units. */
+export interface Sized {
+  readonly parameter: Parameter;
+  readonly size: number;
+}
+
+/** Divides a sparsity, counted in units, among parameters in flat order; every parameter is in one group. */
+export type Allocation = (parameters: readonly Sized[], sparsity: number) => AllocationGroup[];

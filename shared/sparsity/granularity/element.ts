@@ -1,7 +1,9 @@
-import type { Granularity } from './granularity.ts';
+import { type Granularity, numElements } from './granularity.ts';
 
 /** Every element by itself. */
 export const element: Granularity = {
   name: 'element',
-  numUnits: (shape) => shape.reduce((product, dimension) => product * dimension, 1),
+  numUnits: numElements,
+  unitOf: (shape) => Uint32Array.from({ length: numElements(shape) }, (_, i) => i),
+  refuse: () => null,
 };

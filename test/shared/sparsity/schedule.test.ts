@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import type { SparsitySchedule } from '../../../shared/config/types.ts';
-import { isUpdateStep, scheduleValue, sparsityAt, updateSteps } from '../../../shared/sparsity/schedule.ts';
+import { isUpdateStep, scheduleValue, sparsityAt, updateSteps } from '../../../shared/sparsity/schedule/index.ts';
 
 type Polynomial = Extract<SparsitySchedule, { kind: 'polynomial' }>;
 
