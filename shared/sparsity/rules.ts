@@ -1,6 +1,6 @@
 import type { SparsityRule } from '../config/types.ts';
 import type { Parameter, ParameterSpace } from '../layout/parameter-space.ts';
-import { allocate } from './allocation/index.ts';
+import { allocate, shareOfUnit } from './allocation/index.ts';
 import { matchesGlob } from './glob.ts';
 import { isUpdateStep } from './schedule/index.ts';
 
@@ -52,11 +52,13 @@ export function matchedParameters(rules: readonly SparsityRule[], space: Paramet
 export function targetSparsityAt(rules: readonly SparsityRule[], space: ParameterSpace, step: number): number {
   const dead = new Map<string, number>();
   for (const rule of rules) {
-    const groups = allocate(rule, matches(rule, space), step);
-    for (const { parameters, size, removed } of groups) {
+    const shareOfDead = shareOfUnit(rule.granularity);
+    for (const { parameters, size, removed } of allocate(rule, matches(rule, space), step)) {
       const before = parameters.reduce((sum, { name }) => sum + (dead.get(name) ?? 0), 0);
-      if (removed <= before) continue;
-      const share = (removed - before) / (size - before);
+      const elements = parameters.reduce((sum, parameter) => sum + parameter.size, 0);
+      const wanted = size === 0 ? 0 : (removed * elements * shareOfDead) / size;
+      if (wanted <= before) continue;
+      const share = (wanted - before) / (elements - before);
       for (const parameter of parameters) {
         const gone = dead.get(parameter.name) ?? 0;
         dead.set(parameter.name, gone + (parameter.size - gone) * share);
