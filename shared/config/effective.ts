@@ -1,6 +1,9 @@
 import { stringify } from 'yaml';
 import { WhittleError } from '../errors.ts';
 import { commandLine } from '../invocation.ts';
+import { nameOf } from './problems.ts';
+import { openPositions } from './resolve-schedule.ts';
+import { rulesDocument } from './resolve-sparsity.ts';
 import { resolveRunConfig } from './resolve.ts';
 import { parseRunFile } from './run-file.ts';
 import type { RunConfig } from './types.ts';
@@ -14,7 +17,11 @@ export function runConfigToYaml(config: RunConfig): string {
 /** The effective file in the spelling of run files. */
 function toDocument(config: RunConfig): Record<string, unknown> {
   const { min, max } = config.cluster.workers;
-  return { ...config, cluster: { ...config.cluster, workers: min === max ? max : `${min}:${max}` } };
+  return {
+    ...config,
+    cluster: { ...config.cluster, workers: min === max ? max : `${min}:${max}` },
+    sparsity: rulesDocument(config.sparsity),
+  };
 }
 
 /** JSON of a RunConfig as a run file; other text, and JSON that is no RunConfig, as it is: the schema refuses it. */
@@ -38,9 +45,9 @@ export function parseRunConfig(text: string, label = 'effective run file'): RunC
     ...(document.training.steps === undefined ? ['training.epochs'] : []),
     ...(document.training.evaluateEvery === undefined ? ['training.evaluateEvery (missing)'] : []),
     ...document.sparsity.flatMap(({ schedule }, k) =>
-      (['beginStep', 'endStep'] as const)
-        .filter((key) => typeof schedule[key] !== 'number')
-        .map((key) => `sparsity.${k}.schedule.${key}: ${schedule[key]}`),
+      openPositions(schedule).map(
+        ({ path, position }) => `${nameOf(['sparsity', k, 'schedule', ...path])}: ${position}`,
+      ),
     ),
   ];
   if (open.length > 0) {

@@ -1,3 +1,4 @@
+import type { ParameterSpec } from '../layout/model-description.ts';
 import { matchesGlob } from '../sparsity/glob.ts';
 import { checkGlob, checkRules, epochSteps, numSteps, resolveRules } from './resolve-sparsity.ts';
 import type { RunFile } from './run-file.ts';
@@ -15,6 +16,8 @@ export interface JobFacts {
   readonly parameterNames?: readonly string[];
   /** The parameters that a rule without `match` covers. */
   readonly prunableNames?: readonly string[];
+  /** All parameters with their shapes; without them, granularities are not checked. */
+  readonly parameters?: readonly ParameterSpec[];
 }
 
 /** torch.optim.AdamW's default. */

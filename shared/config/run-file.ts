@@ -183,6 +183,9 @@ function consistencyProblems(
 /** Keys that say nothing about when a schedule prunes, and something valid to stand there. */
 const HOW_MUCH: Readonly<Record<string, unknown>> = { initialSparsity: 0, finalSparsity: 0.5, power: 3 };
 
+/** Keys that say when it prunes. */
+const WHEN: ReadonlySet<unknown> = new Set(['beginStep', 'endStep', 'at', 'sparseSteps', 'denseSteps']);
+
 /**
  * What is wrong with the steps of schedules, beside what the schema found: all is told at once, as far as no other
  * finding bears on it.
@@ -206,8 +209,7 @@ function problemsBeside(found: readonly Problem[], value: unknown): Problem[] {
     return top === 'sparsity' && (second === undefined || second === rule);
   };
   return checkRules(parsed.data, {}).filter(
-    ({ path: [, rule, , key] }) =>
-      (key === 'beginStep' || key === 'endStep') && !others.some(({ path }) => bearsOn(rule, path)),
+    ({ path }) => WHEN.has(path.at(-1)) && !others.some((other) => bearsOn(path[1], other.path)),
   );
 }
 

@@ -1,17 +1,11 @@
 import * as z from 'zod';
 import { coordinationSchema } from './coordination.ts';
-import { choice, flag, kinds, mapping, only, position, real, whole } from './fields.ts';
+import { choice, flag, kinds, mapping, only, real, whole } from './fields.ts';
+import { sparsitySchema } from './schema-sparsity.ts';
 import { nearest } from './suggest.ts';
 
 /** Built-in data sets, by name. */
 export const DATA_NAMES = ['mnist', 'fashion-mnist'] as const;
-
-const BEGIN = 'first update; a step, `30%` of the run, or `3 epochs`; default 30%';
-/** Where a schedule ends that does not say. */
-export const END_DEFAULT = '75%';
-const END = `last update, always made; a step, \`75%\` of the run, or \`9 epochs\`; default ${END_DEFAULT}`;
-const FREQUENCY = 'steps between mask updates, >= 1; default 100';
-const SPARSITY_CURE = 'sparsity is the share of zeros: 0.95 is 95 %';
 
 const path = (about: string) =>
   z.string({ error: 'must be a path' }).min(1, { error: 'must be a path' }).describe(about);
@@ -106,55 +100,6 @@ const learningRateSchedule = kinds("factor of the optimizer's learning rate by s
   linear: { finalFactor, warmupSteps },
 });
 
-const sparsity = (about: string) => real(about, { min: 0, below: 1 }, SPARSITY_CURE);
-const scheduleEnds = {
-  beginStep: position(BEGIN).default('30%'),
-  endStep: position(END).default(END_DEFAULT),
-  frequency: whole(FREQUENCY, { min: 1 }).default(100),
-};
-const schedule = kinds(
-  'target sparsity by step',
-  {
-    polynomial: {
-      initialSparsity: sparsity('sparsity at beginStep, 0 <= x < 1; default 0').default(0),
-      finalSparsity: sparsity('sparsity from endStep on, 0 <= x < 1'),
-      ...scheduleEnds,
-      power: real('exponent; 1 is linear, 3 prunes early; > 0, default 3', { above: 0, max: 100 }).default(3),
-    },
-    constant: { finalSparsity: sparsity('sparsity from beginStep on, 0 <= x < 1'), ...scheduleEnds },
-  },
-  ['cyclic'],
-);
-
-const rule = mapping('what to prune, how much, when', {
-  match: z
-    .string({ error: 'must be a glob of parameter names, such as "*/kernel"' })
-    .min(1, { error: 'must be a glob of parameter names, such as "*/kernel"' })
-    .nullable()
-    .describe('glob of parameter names; default: kernels of dense and convolution layers')
-    .default(null),
-  schedule,
-  criterion: choice(
-    'what the least important is; default magnitude',
-    ['magnitude'],
-    ['normalizedMagnitude', 'gradient', 'saliency', 'movement', 'random', 'fisher', 'snip', 'lamp', 'activation'],
-  ).default('magnitude'),
-  granularity: choice(
-    'what is pruned as one; default element',
-    ['element'],
-    ['block', 'nm', 'neuron', 'filter'],
-  ).default('element'),
-  scope: choice(
-    'global: ranked together; layer: the same sparsity in each parameter; default global',
-    ['global', 'layer'],
-    ['erk', 'er'],
-  ).default('global'),
-  regrowth: choice('what brings elements back; default none', ['none'], ['set', 'rigl']).default('none'),
-  protect: mapping('what pruning never takes', {
-    minSurvivorsPerParameter: whole('survivors left in each parameter, >= 0; default 1').default(1),
-  }).prefault({}),
-});
-
 const pushFormat = choice('format of pushed gradients, rounded stochastically; default float32', [
   'float32',
   'bfloat16',
@@ -242,11 +187,7 @@ export const runFileSchema = mapping('A Whittle run file', {
       .default(null),
     evaluateEvery: whole('steps between evaluations, 0: only at the end; default one epoch').optional(),
   }),
-  sparsity: z
-    .array(rule, { error: 'must be a list of rules, each starting with a dash; [] prunes nothing' })
-    .max(64, { error: 'must be at most 64 rules' })
-    .describe('rules of pruning, applied in order; default none')
-    .default([]),
+  sparsity: sparsitySchema,
   kernels: mapping('how layers are computed', {
     sparseBelow: real('density below which a layer runs sparse, 0 to 1; default 0.2', { min: 0, max: 1 }).default(0.2),
   }).prefault({}),

@@ -34,6 +34,7 @@ export async function describeJob(runFile: RunFile): Promise<DescribedJob> {
     trainExamples,
     testExamples,
     backend,
+    parameters,
     parameterNames: parameters.map(({ name }) => name),
     prunableNames: parameters.filter(({ prunable }) => prunable).map(({ name }) => name),
   };

@@ -25,13 +25,7 @@ export interface Statistic {
    * Takes one step into elements [begin, end), in place, before the optimizer. All arrays are packed alike; the
    * gradients were computed at these weights.
    */
-  update(
-    statistic: Float32Array,
-    weights: Float32Array,
-    gradients: Float32Array,
-    begin: number,
-    end: number,
-  ): void;
+  update(statistic: Float32Array, weights: Float32Array, gradients: Float32Array, begin: number, end: number): void;
 }
 
 /** Gives every element a score; the lowest scores are removed first. */

@@ -7,7 +7,8 @@ export const snip: Criterion = {
   needs: 'gradients',
   /** Throws PROTOCOL where no gradients are at hand. */
   scores({ weights, gradients }) {
-    if (gradients === null) throw new WhittleError('PROTOCOL', 'snip scores are asked for, and no gradients are at hand');
+    if (gradients === null)
+      throw new WhittleError('PROTOCOL', 'snip scores are asked for, and no gradients are at hand');
     const scores = new Float32Array(weights.length);
     for (let i = 0; i < weights.length; i++) {
       scores[i] = clampScore(Math.abs((weights[i] as number) * (gradients[i] as number)));

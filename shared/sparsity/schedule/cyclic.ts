@@ -20,7 +20,10 @@ export const cyclic: ScheduleKind<Cyclic> = {
 };
 
 /** In which kind of phase a step lies, and how many steps after its border. */
-function stepOfPhase({ beginStep, sparseSteps, denseSteps }: Cyclic, step: number): { isSparse: boolean; within: number } {
+function stepOfPhase(
+  { beginStep, sparseSteps, denseSteps }: Cyclic,
+  step: number,
+): { isSparse: boolean; within: number } {
   const within = (step - beginStep) % (sparseSteps + denseSteps);
   return within < sparseSteps ? { isSparse: true, within } : { isSparse: false, within: within - sparseSteps };
 }
