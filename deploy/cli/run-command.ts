@@ -45,7 +45,7 @@ export const startOptions = {
     label: 'N',
     min: 0,
     default: 0,
-    description: 'schedulers that wait to take over; they need a coordinator that elects',
+    description: 'schedulers that wait to take over; they need coordination by etcd',
   },
   ...securityOptions,
   dryRun: { type: 'boolean', description: 'print the plan and start nothing' },

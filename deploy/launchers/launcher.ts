@@ -10,7 +10,7 @@ export interface LaunchPlan {
   /** Workers to start, and the least number with which the run goes on. */
   readonly workers: number;
   readonly minWorkers: number;
-  /** Schedulers that wait to take over. They need a coordinator that elects. */
+  /** Schedulers that wait to take over, elected by way of etcd. */
   readonly standbys: number;
   /** How many roles that died may be started again, over the whole run. 0: the first death ends it. */
   readonly maxRestarts: number;

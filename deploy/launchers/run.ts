@@ -125,7 +125,7 @@ export async function status(run: string, options: { readonly runsDirectory?: st
 
 export const DEFAULT_MAX_RESTARTS = 10;
 
-/** Errors: USAGE for a number of workers outside the run file's range. */
+/** Errors: USAGE for a number of workers outside the run file's range, or standbys that nothing would elect. */
 export function launchPlanOf(
   config: RunConfig,
   runId: string,
@@ -141,6 +141,13 @@ export function launchPlanOf(
       'USAGE',
       `--workers ${workers} is not within cluster.workers ${allowed}; change that with --set cluster.workers=${workers}`,
       { data: { workers, range } },
+    );
+  }
+  if (standbys > 0 && config.coordination === 'embedded') {
+    throw new WhittleError(
+      'USAGE',
+      `--standbys ${standbys} needs coordination by etcd; with the run's own (embedded) a lost scheduler is started again, so leave it out, or set coordination: {etcd: {endpoints: [http://HOST:2379]}} in the run file`,
+      { data: { standbys } },
     );
   }
   return {

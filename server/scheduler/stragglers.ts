@@ -1,3 +1,4 @@
+import { type Move, moveOf } from './balance.ts';
 import type { CompletedStep } from './step-ledger.ts';
 
 /** Quantiles of a worker's step time in milliseconds: from the weights of the step before to its last slice. */
@@ -9,8 +10,17 @@ export interface StepTimes {
 /** Steps that quantiles are taken over, and how many must be known before slices move. */
 const WINDOW = 50;
 const ENOUGH = 20;
-/** A slice moves only where the slowest worker's step becomes shorter by this share: less is noise. */
-const WORTH_MOVING = 0.15;
+/** Looks for which the speed of a worker that lost its last slice is taken as it was; doubled each time it loses it again. */
+const FIRST_PATIENCE = 8;
+const MOST_PATIENCE = 64;
+
+/** What is remembered of a worker that lost its last slice. */
+interface Idle {
+  readonly perSlice: number;
+  /** Count of looks then. */
+  readonly since: number;
+  readonly patience: number;
+}
 
 /**
  * How long workers take for a step, and whether a slice of the slowest should move. It only decides who computes:
@@ -18,6 +28,8 @@ const WORTH_MOVING = 0.15;
  */
 export class Stragglers {
   readonly #times = new Map<number, { step: number; perSlice: number }[]>();
+  readonly #idle = new Map<number, Idle>();
+  #looks = 0;
 
   add({ sliceWorkers, sliceMilliseconds }: CompletedStep): void {
     if (sliceMilliseconds.length !== sliceWorkers.length) return;
@@ -42,44 +54,45 @@ export class Stragglers {
 
   forget(worker: number): void {
     this.#times.delete(worker);
+    this.#idle.delete(worker);
   }
 
-  /** A slice to move from the slowest worker to another, or null where that would not help. */
-  advise(
-    assignment: ReadonlyMap<number, readonly number[]>,
-  ): { readonly from: number; readonly to: number; readonly slice: number } | null {
-    const loads: { worker: number; slices: readonly number[]; perSlice: number }[] = [];
-    for (const [worker, slices] of assignment) {
-      // Nothing is known of one without slices: it gets some when the others are told apart no more.
-      if (slices.length === 0) continue;
-      const times = (this.#times.get(worker) ?? []).map(({ perSlice }) => perSlice).sort((a, b) => a - b);
-      if (times.length < ENOUGH) return null;
-      loads.push({ worker, slices, perSlice: quantile(times, 0.5) });
+  /** A slice to move from the slowest worker to another, or null where that would not help; a look, see `Idle`. */
+  advise(assignment: ReadonlyMap<number, readonly number[]>): Move | null {
+    this.#looks += 1;
+    const loads = [...assignment].map(([worker, slices]) => {
+      // Of one without slices, times can still come in: of steps that were under way when it lost its last.
+      const perSlice = slices.length > 0 ? this.#measured(worker) : this.#remembered(worker);
+      return { worker, slices, perSlice };
+    });
+    return moveOf(loads);
+  }
+
+  /**
+   * After a move, what was measured before it says nothing about the times to come of these two. `left`: slices that
+   * `from` still has.
+   */
+  moved({ from, to }: Pick<Move, 'from' | 'to'>, left: number): void {
+    const perSlice = this.#measured(from);
+    if (left === 0 && perSlice !== null) {
+      const patience = Math.min(MOST_PATIENCE, 2 * (this.#idle.get(from)?.patience ?? FIRST_PATIENCE / 2));
+      this.#idle.set(from, { perSlice, since: this.#looks, patience });
     }
-    const slowest = most(loads, ({ slices, perSlice }) => slices.length * perSlice);
-    const slice = slowest?.slices.at(-1);
-    if (!slowest || slice === undefined) return null;
-    const to = most(
-      loads.filter((load) => load !== slowest),
-      ({ slices, perSlice }) => -(slices.length + 1) * perSlice,
-    );
-    if (!to) return null;
-    const now = slowest.slices.length * slowest.perSlice;
-    const then = Math.max((slowest.slices.length - 1) * slowest.perSlice, (to.slices.length + 1) * to.perSlice);
-    return then < (1 - WORTH_MOVING) * now ? { from: slowest.worker, to: to.worker, slice } : null;
-  }
-
-  /** After a move, what was measured before it says nothing about the times to come of these two. */
-  moved(from: number, to: number): void {
     this.#times.delete(from);
     this.#times.delete(to);
+  }
+
+  #measured(worker: number): number | null {
+    const times = (this.#times.get(worker) ?? []).map(({ perSlice }) => perSlice).sort((a, b) => a - b);
+    return times.length < ENOUGH ? null : quantile(times, 0.5);
+  }
+
+  #remembered(worker: number): number | null {
+    const idle = this.#idle.get(worker);
+    return idle && this.#looks - idle.since < idle.patience ? idle.perSlice : null;
   }
 }
 
 function quantile(sorted: readonly number[], q: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? 0;
-}
-
-function most<T>(items: readonly T[], weight: (item: T) => number): T | undefined {
-  return items.reduce<T | undefined>((a, b) => (a === undefined || weight(b) > weight(a) ? b : a), undefined);
 }

@@ -1,23 +1,7 @@
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
-import type { Role, RunResult } from '../../shared/telemetry/run-status.ts';
-import {
-  assertQuiet,
-  digestsOf,
-  type Ended,
-  finish,
-  lastJson,
-  readStatus,
-  smallRunFile,
-  start,
-  until,
-  untilStep,
-  withFolder,
-  writeRunFile,
-} from './support.ts';
-
-const STEPS = 500;
-const EVERY = 100;
+import type { RunResult } from '../../shared/telemetry/run-status.ts';
+import { disturbed, EVERY, launched, STEPS, undisturbedDigests } from './disturbed.ts';
+import { assertQuiet, digestsOf, lastJson, start, withFolder } from './support.ts';
 
 /** Real processes lose a member and go on by themselves; the digests are those of the run that nothing disturbed. */
 describe('recovery', function () {
@@ -25,10 +9,7 @@ describe('recovery', function () {
   let undisturbed: readonly string[];
 
   before(async () => {
-    undisturbed = await withFolder(async (folder) => {
-      const runFile = await writeRunFile(folder, smallRunFile({ steps: STEPS, every: EVERY }));
-      return digestsOf(await finish(['launch', runFile, '--runs-dir', folder, '--run-id', 'quiet']));
-    });
+    undisturbed = await undisturbedDigests();
   });
 
   it('a killed worker: its slices move, it is replaced, nothing is done twice', async () => {
@@ -112,59 +93,6 @@ describe('recovery', function () {
     });
   });
 });
-
-interface Disturbance {
-  readonly cluster?: Record<string, unknown>;
-  readonly more?: readonly string[];
-}
-
-interface Launched {
-  readonly directory: string;
-  readonly ended: Promise<Ended>;
-  /** Kills a role once a step is recorded; resolves when its process is gone. */
-  kill(role: Role, rank: number, step: number): Promise<void>;
-  signal(role: Role, rank: number, step: number, signal: NodeJS.Signals): Promise<void>;
-}
-
-async function disturbed(options: Disturbance, disturb: (run: Launched) => Promise<void>): Promise<RunResult> {
-  return withFolder(async (folder) => {
-    const run = await launched(folder, options);
-    await disturb(run);
-    const ended = await run.ended;
-    assert.equal(ended.code, 0, `${ended.stderr}\n${ended.stdout}`);
-    await assertQuiet(run.directory);
-    return lastJson<RunResult>(ended);
-  });
-}
-
-async function launched(folder: string, { cluster, more = [] }: Disturbance): Promise<Launched> {
-  const document = smallRunFile({ steps: STEPS, every: EVERY });
-  const runFile = await writeRunFile(folder, { ...document, ...(cluster ? { cluster } : {}) });
-  const directory = join(folder, 'run');
-  const { ended } = start(['launch', runFile, '--runs-dir', folder, '--run-id', 'run', '--json', ...more]);
-  const signal = async (role: Role, rank: number, step: number, name: NodeJS.Signals): Promise<void> => {
-    await untilStep(directory, step, ended);
-    const pid = await until(`the process of ${role}[${rank}]`, () => pidOf(directory, role, rank));
-    process.kill(pid, name);
-    await until(`process ${pid} to be gone`, () => (isGone(pid) ? true : null));
-  };
-  return { directory, ended, signal, kill: (role, rank, step) => signal(role, rank, step, 'SIGKILL') };
-}
-
-async function pidOf(directory: string, role: Role, rank: number): Promise<number | null> {
-  const { scheduler, members } = await readStatus(directory);
-  if (role === 'scheduler') return scheduler.pid;
-  return members.find((member) => member.role === role && member.rank === rank)?.pid ?? null;
-}
-
-function isGone(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return false;
-  } catch {
-    return true;
-  }
-}
 
 function sum(counts: Readonly<Record<string, number>>): number {
   return Object.values(counts).reduce((a, b) => a + b, 0);

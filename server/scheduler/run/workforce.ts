@@ -95,8 +95,8 @@ export class Workforce {
       { step: progress.step, slice, from, to, median: times?.median, p90: times?.p90 },
       `worker[${from}] is slow: slice ${slice} moves to worker[${to}]`,
     );
-    this.#stragglers.moved(from, to);
     this.#desk.move(slice, from, to, progress.newestClock + 1);
+    this.#stragglers.moved(advice, this.#desk.slicesOf(from).length);
   }
 
   #sendBegin(worker: Member): void {

@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { backupSlices, reassignSlices } from '../../../server/scheduler/slices.ts';
-import { Stragglers } from '../../../server/scheduler/stragglers.ts';
-import type { CompletedStep } from '../../../server/scheduler/step-ledger.ts';
 
 const history = fc.array(fc.uniqueArray(fc.integer({ min: 0, max: 9 }), { minLength: 1, maxLength: 8 }), {
   minLength: 1,
@@ -51,50 +49,5 @@ describe('backupSlices', () => {
     assert.deepEqual([...(backups.get(0) ?? [])].sort(), [...(assignment.get(2) ?? [])].sort());
     assert.equal(backupSlices(assignment, 0, [2, 1, 0]).size, 0);
     assert.equal(backupSlices(new Map([[0, [0]]]), 1, [0]).size, 0);
-  });
-});
-
-describe('Stragglers', () => {
-  const step = (number: number, workers: readonly number[], milliseconds: readonly number[]): CompletedStep => ({
-    step: number,
-    loss: 0,
-    seconds: 0,
-    bytesPushed: 0,
-    bytesPulled: 0,
-    bytesMasks: 0,
-    sliceWorkers: workers,
-    sliceMilliseconds: milliseconds,
-  });
-
-  it('tells quantiles of step time, and moves a slice of one that is five times slower', () => {
-    const stragglers = new Stragglers();
-    const assignment = new Map([
-      [0, [0, 1]],
-      [1, [2, 3]],
-    ]);
-    assert.equal(stragglers.timesOf(0), null);
-    for (let i = 1; i < 20; i += 1) stragglers.add(step(i, [0, 0, 1, 1], [5, 10, 25, 50]));
-    assert.equal(stragglers.advise(assignment), null, 'too little is known');
-    stragglers.add(step(20, [0, 0, 1, 1], [5, 10, 25, 60]));
-    assert.deepEqual(stragglers.timesOf(1), { median: 50, p90: 50 });
-    assert.deepEqual(stragglers.advise(assignment), { from: 1, to: 0, slice: 3 });
-    stragglers.moved(1, 0);
-    assert.equal(stragglers.advise(assignment), null, 'what was measured before says nothing now');
-  });
-
-  it('moves nothing among equals, and nothing where nothing was measured', () => {
-    const stragglers = new Stragglers();
-    for (let i = 1; i < 30; i += 1) stragglers.add(step(i, [0, 1], [10, 11]));
-    assert.equal(
-      stragglers.advise(
-        new Map([
-          [0, [0]],
-          [1, [1]],
-        ]),
-      ),
-      null,
-    );
-    for (let i = 1; i < 30; i += 1) new Stragglers().add(step(i, [0, 1], []));
-    assert.equal(new Stragglers().advise(new Map([[0, [0]]])), null);
   });
 });
