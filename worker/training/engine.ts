@@ -58,6 +58,8 @@ export class Engine {
   /** Parameters, then states. */
   #current: WeightSet = { tensors: [], users: 1 };
   #state: Float32Array;
+  /** Of the current weights. */
+  #clock = 0;
 
   private constructor(config: RunConfig, job: Job) {
     const { tf } = job.backend;
@@ -81,7 +83,9 @@ export class Engine {
     const { backend } = config.cluster;
     if (backend === 'auto') throw new WhittleError('INTERNAL', 'the backend is still auto: it is resolved at launch');
     const { source } = config.data;
-    return new Engine(config, await prepareJob({ backend, source, model: config.model, seed: config.seed }));
+    const activations = config.quantization?.activations ?? null;
+    const { model, seed } = config;
+    return new Engine(config, await prepareJob({ backend, source, model, seed, activations }));
   }
 
   /** Dense, in flat order. */
@@ -114,6 +118,7 @@ export class Engine {
       tensors.push(tf.tensor(state.slice(at, at + variable.size), variable.shape));
       at += variable.size;
     }
+    this.#clock = clock;
     const before = this.#current;
     this.#current = { tensors, users: 1 };
     this.#state = state.slice();
@@ -186,7 +191,7 @@ export class Engine {
       return tidied(this.#tf, () => {
         const { feeds, objective } = this.#job;
         const labels = feeds.labels(batch.labels);
-        const outputs = this.#forward(batch, examples, false);
+        const outputs = this.#forward(batch, examples, { training: false, clock });
         const lossSum = (objective.loss(labels, outputs).dataSync()[0] as number) * examples;
         return { correct: objective.correct(labels, outputs), lossSum, examples };
       });
@@ -215,7 +220,7 @@ export class Engine {
       return tidied(tf, () => {
         const labels = feeds.labels(batch.labels);
         const { value, grads } = tf.variableGrads((): Scalar => {
-          const loss = objective.loss(labels, this.#forward(batch, examples, true));
+          const loss = objective.loss(labels, this.#forward(batch, examples, { training: true, clock: this.#clock }));
           const penalty = objective.penalty();
           return penalty === null ? loss : tf.add(loss, penalty);
         }, this.#parameters as Variable[]);
@@ -235,9 +240,15 @@ export class Engine {
     }
   }
 
-  #forward(batch: Batch, examples: number, training: boolean): Tensor[] {
-    const { feeds, loaded } = this.#job;
-    const outputs = loaded.model.call(feeds.inputs(batch.inputs, examples), { training });
+  #forward(batch: Batch, examples: number, { training, clock }: { training: boolean; clock: number }): Tensor[] {
+    const { feeds, loaded, activations } = this.#job;
+    let inputs = feeds.inputs(batch.inputs, examples);
+    if (activations !== null) {
+      const quantize = clock >= (this.#config.quantization?.beginStep ?? Infinity);
+      activations.phase = { observe: training ? 'average' : null, quantize };
+      inputs = activations.inputs(inputs);
+    }
+    const outputs = loaded.model.call(inputs, { training });
     return Array.isArray(outputs) ? outputs : [outputs];
   }
 }

@@ -5,10 +5,12 @@
  */
 import type { RunConfig } from '../../shared/config/types.ts';
 import type { ParameterSpec } from '../../shared/layout/model-description.ts';
+import { fakeQuantizeWeights } from '../../shared/quantization/symmetric.ts';
+import { matchesGlob } from '../../shared/sparsity/glob.ts';
 
 /**
- * Dense values of one parameter, row-major, to others of the same length; may write to a new array only. Pure, and
- * zeros stay exactly +0, since they may be dead.
+ * Dense values of one parameter, row-major, to others of the same length, in a new array. Pure, and zeros stay exactly
+ * +0, since they may be dead.
  */
 export type WeightTransform = (values: Float32Array, parameter: ParameterSpec) => Float32Array;
 
@@ -20,9 +22,21 @@ export interface TimedTransform {
   readonly transform: WeightTransform;
 }
 
-/** What the run file asks for, in the order in which it is applied. */
-export function weightTransforms(_config: RunConfig): TimedTransform[] {
-  return [];
+/** What the run file asks for, in the order in which it is applied. Quantization is last: nothing may leave its grid. */
+export function weightTransforms(config: RunConfig): TimedTransform[] {
+  return [...quantization(config)];
+}
+
+function quantization({ quantization }: RunConfig): TimedTransform[] {
+  const weights = quantization?.weights ?? null;
+  if (quantization === undefined || weights === null) return [];
+  return [
+    {
+      beginStep: quantization.beginStep,
+      matches: ({ name, prunable }) => (quantization.match === null ? prunable : matchesGlob(quantization.match, name)),
+      transform: (values, parameter) => fakeQuantizeWeights(values, parameter, weights),
+    },
+  ];
 }
 
 /** All that act on the weights of `clock`, as one; null where none does. */
