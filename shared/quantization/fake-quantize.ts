@@ -31,20 +31,30 @@ export function fakeQuantize(values: Float32Array, options: QuantizeOptions): Fl
   return out;
 }
 
+/*
+ * Loops over channels: nested, without calls, because a model's weights go through them at every step.
+ */
+
 /** The same with a scale a channel and zero point 0: symmetric quantization, torch.fake_quantize_per_channel_affine. */
 export function fakeQuantizePerChannel(
   values: Float32Array,
   channels: Channels,
   scales: Float32Array,
-  limits: Limits,
+  { quantMin, quantMax }: Limits,
 ): Float32Array {
+  const { count, inner } = channels;
   const out = new Float32Array(values.length);
   const inverses = reciprocals(channels, scales);
-  forEachRun(values.length, channels, (start, end, channel) => {
-    const scale = scales[channel] as number;
-    const inverse = inverses[channel] as number;
-    for (let i = start; i < end; i++) out[i] = wholeNumber(values[i] as number, inverse, limits) * scale;
-  });
+  for (let i = 0; i < out.length;) {
+    for (let channel = 0; channel < count; channel++) {
+      const scale = scales[channel] as number;
+      const inverse = inverses[channel] as number;
+      for (const end = i + inner; i < end; i++) {
+        const q = roundHalfEven(Math.fround((values[i] as number) * inverse));
+        out[i] = (q < quantMin ? quantMin : q > quantMax ? quantMax : q) * scale;
+      }
+    }
+  }
   return out;
 }
 
@@ -53,42 +63,33 @@ export function quantizePerChannel(
   values: Float32Array,
   channels: Channels,
   scales: Float32Array,
-  limits: Limits,
+  { quantMin, quantMax }: Limits,
 ): Int8Array {
+  const { count, inner } = channels;
   const out = new Int8Array(values.length);
   const inverses = reciprocals(channels, scales);
-  forEachRun(values.length, channels, (start, end, channel) => {
-    const inverse = inverses[channel] as number;
-    for (let i = start; i < end; i++) out[i] = wholeNumber(values[i] as number, inverse, limits);
-  });
+  for (let i = 0; i < out.length;) {
+    for (let channel = 0; channel < count; channel++) {
+      const inverse = inverses[channel] as number;
+      for (const end = i + inner; i < end; i++) {
+        const q = roundHalfEven(Math.fround((values[i] as number) * inverse));
+        out[i] = q < quantMin ? quantMin : q > quantMax ? quantMax : q;
+      }
+    }
+  }
   return out;
 }
 
 /** The values that whole numbers stand for. */
-export function dequantizePerChannel(whole: Int8Array, channels: Channels, scales: Float32Array): Float32Array {
+export function dequantizePerChannel(whole: Int8Array, { count, inner }: Channels, scales: Float32Array): Float32Array {
   const out = new Float32Array(whole.length);
-  forEachRun(whole.length, channels, (start, end, channel) => {
-    const scale = scales[channel] as number;
-    for (let i = start; i < end; i++) out[i] = (whole[i] as number) * scale;
-  });
-  return out;
-}
-
-/** Neighbours of one channel, [start, end), in ascending order. */
-export function forEachRun(
-  size: number,
-  { count, inner }: Channels,
-  visit: (start: number, end: number, channel: number) => void,
-): void {
-  let channel = 0;
-  for (let start = 0; start < size; start += inner) {
-    visit(start, start + inner, channel);
-    channel = channel + 1 === count ? 0 : channel + 1;
+  for (let i = 0; i < out.length;) {
+    for (let channel = 0; channel < count; channel++) {
+      const scale = scales[channel] as number;
+      for (const end = i + inner; i < end; i++) out[i] = (whole[i] as number) * scale;
+    }
   }
-}
-
-function wholeNumber(value: number, inverse: number, { quantMin, quantMax }: Limits): number {
-  return Math.min(quantMax, Math.max(quantMin, roundHalfEven(Math.fround(value * inverse))));
+  return out;
 }
 
 function reciprocals(channels: Channels, scales: Float32Array): Float32Array {

@@ -1,6 +1,6 @@
 import { outputChannels, wholeTensor } from './channels.ts';
 import type { Channels } from './channels.ts';
-import { fakeQuantizePerChannel, forEachRun } from './fake-quantize.ts';
+import { fakeQuantizePerChannel } from './fake-quantize.ts';
 import type { Limits } from './fake-quantize.ts';
 import type { ParameterSpec } from '../layout/model-description.ts';
 
@@ -20,17 +20,19 @@ export function symmetricLimits(bits: Bits): Limits {
 }
 
 /** max|x| / 127 (or 7) of each channel in float32; 0 for zeros alone, NaN where a value is NaN or infinite. */
-export function symmetricScales(values: Float32Array, channels: Channels, bits: Bits): Float32Array {
-  const largest = new Float64Array(channels.count);
-  forEachRun(values.length, channels, (start, end, channel) => {
-    let most = largest[channel] as number;
-    for (let i = start; i < end; i++) {
-      const size = Math.abs(values[i] as number);
-      // Also keeps a NaN once met.
-      if (!(size <= most)) most = size < Infinity && most >= 0 ? size : NaN;
+export function symmetricScales(values: Float32Array, { count, inner }: Channels, bits: Bits): Float32Array {
+  const largest = new Float64Array(count);
+  for (let i = 0; i < values.length;) {
+    for (let channel = 0; channel < count; channel++) {
+      let most = largest[channel] as number;
+      for (const end = i + inner; i < end; i++) {
+        const size = Math.abs(values[i] as number);
+        // Written so that NaN, once met, stays.
+        if (!(size <= most)) most = size < Infinity && most >= 0 ? size : NaN;
+      }
+      largest[channel] = most;
     }
-    largest[channel] = most;
-  });
+  }
   return Float32Array.from(largest, (size) => size / symmetricLimits(bits).quantMax);
 }
 
