@@ -13,6 +13,7 @@ import type { Batch, Part } from '../data/dataset.ts';
 import { disposeVariables } from '../model/describe-model.ts';
 import { generatorAt, withSeed, withSeedSync } from '../model/seeded-random.ts';
 import type { DrawPlace } from '../model/seeded-random.ts';
+import type { ActivationPhase } from './activation-quantizer.ts';
 import { prepareJob } from './job.ts';
 import type { Job } from './job.ts';
 import { PackedLayout, assignAll, concatValues, release, viewOfTensor } from './weight-sets.ts';
@@ -158,6 +159,23 @@ export class Engine {
     return { ...result, examples };
   }
 
+  /**
+   * Widens the ranges of activations to all that they are over the first `batches` global batches of the training data,
+   * with the weights and state now set and nothing quantized; the whole state in the description's order.
+   */
+  async calibrate(batches: number): Promise<Float32Array> {
+    const { seed, data } = this.#config;
+    const { train } = this.#job.data;
+    const tf = this.#tf;
+    for (let step = 1; step <= batches; step++) {
+      const options = { batchSize: data.batchSize, slices: 1, examples: train.size, order: data.order, seed };
+      const indices = sliceIndices(step, 0, options);
+      const batch = await drawBatch(train, indices, { seed, step, slice: 0 });
+      tidied(tf, () => this.#forward(batch, indices.length, { training: false, observe: 'largest', quantize: false }));
+    }
+    return concatValues(tf, this.#states);
+  }
+
   /** Keeps the weights now set for evaluating `clock`, until `dropEvaluation`. */
   keepForEvaluation(clock: number): void {
     if (this.#kept.has(clock)) this.dropEvaluation(clock);
@@ -191,7 +209,11 @@ export class Engine {
       return tidied(this.#tf, () => {
         const { feeds, objective } = this.#job;
         const labels = feeds.labels(batch.labels);
-        const outputs = this.#forward(batch, examples, { training: false, clock });
+        const outputs = this.#forward(batch, examples, {
+          training: false,
+          observe: null,
+          quantize: this.#quantizes(clock),
+        });
         const lossSum = (objective.loss(labels, outputs).dataSync()[0] as number) * examples;
         return { correct: objective.correct(labels, outputs), lossSum, examples };
       });
@@ -220,7 +242,8 @@ export class Engine {
       return tidied(tf, () => {
         const labels = feeds.labels(batch.labels);
         const { value, grads } = tf.variableGrads((): Scalar => {
-          const loss = objective.loss(labels, this.#forward(batch, examples, { training: true, clock: this.#clock }));
+          const phase = { observe: 'average', quantize: this.#quantizes(this.#clock) } as const;
+          const loss = objective.loss(labels, this.#forward(batch, examples, { training: true, ...phase }));
           const penalty = objective.penalty();
           return penalty === null ? loss : tf.add(loss, penalty);
         }, this.#parameters as Variable[]);
@@ -240,12 +263,20 @@ export class Engine {
     }
   }
 
-  #forward(batch: Batch, examples: number, { training, clock }: { training: boolean; clock: number }): Tensor[] {
+  /** Whether activations are quantized with the weights of `clock`. */
+  #quantizes(clock: number): boolean {
+    return clock >= (this.#config.quantization?.beginStep ?? Infinity);
+  }
+
+  #forward(
+    batch: Batch,
+    examples: number,
+    { training, ...phase }: ActivationPhase & { readonly training: boolean },
+  ): Tensor[] {
     const { feeds, loaded, activations } = this.#job;
     let inputs = feeds.inputs(batch.inputs, examples);
     if (activations !== null) {
-      const quantize = clock >= (this.#config.quantization?.beginStep ?? Infinity);
-      activations.phase = { observe: training ? 'average' : null, quantize };
+      activations.phase = phase;
       inputs = activations.inputs(inputs);
     }
     const outputs = loaded.model.call(inputs, { training });
