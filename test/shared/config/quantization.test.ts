@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { parseRunConfig, runConfigToYaml } from '../../../shared/config/effective.ts';
 import { configWarnings, resolveRunConfig } from '../../../shared/config/resolve.ts';
-import { parseRunFile } from '../../../shared/config/run-file.ts';
+import { loadRunFile, parseRunFile } from '../../../shared/config/run-file.ts';
 import type { RunConfig } from '../../../shared/config/types.ts';
+import { packageRoot } from '../../../shared/package-root.ts';
 import { assertSays, runFileErrorOf, VALID } from './helpers.ts';
 
 const FACTS = {
@@ -52,6 +54,16 @@ describe('the key quantization', () => {
       assert.deepEqual(configWarnings(parseRunFile(VALID, 'run.yaml'), config, FACTS), []);
     });
   }
+
+  it('is in the example', () => {
+    const { document } = loadRunFile(join(packageRoot, 'deploy', 'examples', 'quantization.yaml'));
+    assert.deepEqual(document.quantization, {
+      weights: { bits: 8, perChannel: true },
+      activations: { bits: 8, decay: 0.99 },
+      beginStep: '3 epochs',
+      match: null,
+    });
+  });
 
   it('is not open in an effective file', () => {
     const error = runFileErrorOf(() => parseRunConfig(VALID + 'quantization: { beginStep: 30% }\n'));
