@@ -8,6 +8,7 @@ import { WhittleError } from '../../shared/errors.ts';
 import type { LayerResult } from '../../shared/telemetry/run-status.ts';
 import { whittleVersion } from '../../shared/version.ts';
 import type { ExportFormat, ExportSource } from './format.ts';
+import { quantizedExport, type QuantizationReport } from './quantized-export.ts';
 import { safetensorsFormat } from './safetensors-format.ts';
 import { tfjsFormat } from './tfjs-format.ts';
 
@@ -20,6 +21,8 @@ export interface ExportOptions {
   /** A checkpoint's folder. */
   readonly folder: string;
   readonly format: ExportFormatName;
+  /** Store whole numbers. Default: float32. */
+  readonly quantize?: 'int8';
   /** Folder to write; its parents are made. */
   readonly out: string;
   /** Replace an earlier export at `out`. Default false. */
@@ -33,7 +36,10 @@ export interface ExportManifest {
   readonly runId: string;
   readonly generation: number;
   readonly clock: number;
+  /** Of the run itself, at this checkpoint. */
   readonly testAccuracy: number | null;
+  /** Absent where the weights are float32. */
+  readonly quantization?: QuantizationReport;
   readonly sparsity: number;
   readonly maskDigest: string;
   readonly weightsDigest: string;
@@ -61,7 +67,8 @@ export async function exportRun(options: ExportOptions): Promise<ExportManifest>
     manifest,
     metadata: Object.fromEntries(Object.entries(facts).map(([key, value]) => [key, String(value)])),
   };
-  const format = FORMATS[options.format];
+  const quantized = options.quantize === undefined ? null : await quantizedExport(options.format, source);
+  const format = quantized?.write ?? FORMATS[options.format];
   const temporary = `${out}.${randomBytes(6).toString('hex')}.tmp`;
   try {
     await makeFolder(temporary);
@@ -71,6 +78,7 @@ export async function exportRun(options: ExportOptions): Promise<ExportManifest>
     const exported: ExportManifest = {
       format: options.format,
       ...facts,
+      ...(quantized === null ? {} : { quantization: quantized.report }),
       layers: layers.map((layer) => ({ ...layer, sparsity: layer.size === 0 ? 0 : 1 - layer.survivors / layer.size })),
       files,
     };

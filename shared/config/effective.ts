@@ -49,6 +49,9 @@ export function parseRunConfig(text: string, label = 'effective run file'): RunC
         ({ path, position }) => `${nameOf(['sparsity', k, 'schedule', ...path])}: ${position}`,
       ),
     ),
+    ...(typeof document.quantization?.beginStep === 'string'
+      ? [`quantization.beginStep: ${document.quantization.beginStep}`]
+      : []),
   ];
   if (open.length > 0) {
     throw new WhittleError(

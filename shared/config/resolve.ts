@@ -1,5 +1,7 @@
 import type { ParameterSpec } from '../layout/model-description.ts';
 import { matchesGlob } from '../sparsity/glob.ts';
+import { checkRewind, resolveRewind } from './resolve-rewind.ts';
+import { checkQuantization, resolveQuantization } from './resolve-quantization.ts';
 import { checkGlob, checkRules, epochSteps, numSteps, resolveRules } from './resolve-sparsity.ts';
 import type { RunFile } from './run-file.ts';
 import type { BackendKind, DecayConfig, OptimizerConfig, RunConfig } from './types.ts';
@@ -29,6 +31,8 @@ export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
   const { cluster, consistency, training, kernels, wire, checkpoint } = document;
   const problems = [
     ...checkRules(document, facts),
+    ...checkQuantization(document, facts),
+    ...checkRewind(document, facts),
     ...checkGlob(training.decay.match, ['training', 'decay', 'match'], facts.parameterNames),
   ];
   if (problems.length > 0) throw runFile.source.error(problems);
@@ -57,6 +61,8 @@ export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
         (facts.testExamples === 0 ? 0 : epochSteps(1, facts.trainExamples, document.data.batchSize)),
     },
     sparsity: resolveRules(document, facts.trainExamples),
+    ...resolveQuantization(document, facts.trainExamples),
+    ...resolveRewind(document, facts.trainExamples),
     kernels,
     wire,
     checkpoint,

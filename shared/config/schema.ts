@@ -1,6 +1,8 @@
 import * as z from 'zod';
 import { coordinationSchema } from './coordination.ts';
 import { choice, flag, kinds, mapping, only, real, whole } from './fields.ts';
+import { quantizationSchema } from './quantization.ts';
+import { rewindSchema } from './rewind.ts';
 import { sparsitySchema } from './schema-sparsity.ts';
 import { nearest } from './suggest.ts';
 
@@ -188,6 +190,8 @@ export const runFileSchema = mapping('A Whittle run file', {
     evaluateEvery: whole('steps between evaluations, 0: only at the end; default one epoch').optional(),
   }),
   sparsity: sparsitySchema,
+  rewind: rewindSchema,
+  quantization: quantizationSchema,
   kernels: mapping('how layers are computed', {
     sparseBelow: real('density below which a layer runs sparse, 0 to 1; default 0.2', { min: 0, max: 1 }).default(0.2),
   }).prefault({}),

@@ -1,4 +1,5 @@
 import type { RewindConfig } from './rewind.ts';
+import type { QuantizationConfig } from './quantization.ts';
 
 /**
  * The effective run file: every key present, every default filled in, paths absolute, percentages and
@@ -21,6 +22,8 @@ export interface RunConfig {
   readonly sparsity: readonly SparsityRule[];
   /** Absent: none. Ascending by `at`. */
   readonly rewind?: readonly RewindConfig[];
+  /** Quantization-aware training; absent: none. */
+  readonly quantization?: QuantizationConfig;
   readonly kernels: { readonly sparseBelow: number };
   readonly wire: { readonly push: WireFormat; readonly pull: WireFormat };
   readonly checkpoint: { readonly every: number; readonly keep: number };

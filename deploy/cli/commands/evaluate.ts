@@ -4,19 +4,12 @@ import { readRange } from '../../../shared/checkpoint/reshard.ts';
 import { WhittleError } from '../../../shared/errors.ts';
 import { compact } from '../../../shared/sparsity/mask-rule.ts';
 import { Engine } from '../../../worker/training/engine.ts';
+import { evaluateAll, type WholeEvaluation } from '../../../worker/training/evaluate-all.ts';
 import { defineCommand } from '../command.ts';
 import { findCheckpoint, type FoundCheckpoint } from '../find-run.ts';
 import { formatCount, formatPercent } from '../quantities.ts';
 import { formatPairs } from '../report.ts';
 import { runsOption } from '../run-command.ts';
-
-export interface EvaluationResult {
-  /** Null where the labels are not classes. */
-  readonly testAccuracy: number | null;
-  /** Mean over the test set, without regularizers. */
-  readonly testLoss: number;
-  readonly examples: number;
-}
 
 export const command = defineCommand({
   name: 'evaluate',
@@ -64,7 +57,7 @@ export const command = defineCommand({
 async function evaluateCheckpoint(
   { folder, manifest }: FoundCheckpoint,
   warn: (message: string) => void,
-): Promise<EvaluationResult> {
+): Promise<WholeEvaluation> {
   const engine = await Engine.create({ config: manifest.config });
   try {
     requireSameModel(manifest.model, engine.description, folder);
@@ -79,19 +72,9 @@ async function evaluateCheckpoint(
     const size = manifest.shards.at(-1)?.end ?? 0;
     const { mask, stored, weights, state } = await readRange(folder, manifest, 0, size, { withState: true });
     engine.setMask(mask);
-    engine.setWeights(compact(weights, stored, mask), state ?? new Float32Array(0));
+    engine.setWeights(compact(weights, stored, mask), state ?? new Float32Array(0), manifest.clock);
     engine.keepForEvaluation(manifest.clock);
-    let correct: number | null = 0;
-    let lossSum = 0;
-    let examples = 0;
-    // In chunk order, as the run itself adds them.
-    for (let chunk = 0; chunk < engine.numEvaluationChunks; chunk++) {
-      const part = await engine.evaluateChunk(manifest.clock, chunk);
-      correct = part.correct === null || correct === null ? null : correct + part.correct;
-      lossSum += part.lossSum;
-      examples += part.examples;
-    }
-    return { testAccuracy: correct === null ? null : correct / examples, testLoss: lossSum / examples, examples };
+    return await evaluateAll(engine, manifest.clock);
   } finally {
     engine.dispose();
   }
