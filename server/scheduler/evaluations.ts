@@ -39,6 +39,11 @@ export class Evaluations {
     return this.#options.chunks() === 0 || this.#finalDone;
   }
 
+  /** True where no evaluation is under way. */
+  get isIdle(): boolean {
+    return this.#rounds.size === 0;
+  }
+
   /** Shares the test set among the workers that hold the weights of every clock: those with slices. */
   begin(clock: number): void {
     const { chunks, holders } = this.#options;

@@ -229,6 +229,7 @@ export class Run implements MemberListener {
       isEvaluated: this.#training.evaluations.isComplete,
       stopAt: this.stopping === null ? null : this.#stopCut.clock,
       isIntervention: this.lastManifest !== null && dueIntervention(config, this.lastManifest) !== null,
+      isIdle: this.#training.evaluations.isIdle,
     });
     if (ending) this.#end.set(ending);
   }

@@ -1,5 +1,6 @@
 import type { QuantizationConfig } from './quantization.ts';
-import { checkGlob, numSteps, type RuleFacts, toStep } from './resolve-sparsity.ts';
+import { checkGlob, type RuleFacts } from './check-matches.ts';
+import { numSteps, toStep } from './positions.ts';
 import type { RunFileDocument } from './schema.ts';
 import type { Problem } from './source.ts';
 

@@ -198,13 +198,13 @@ export interface RegrowthConfig {
   readonly initial: 'random' | 'magnitude' | 'snip';
 }
 
-interface ScheduleSpan {
+export interface ScheduleSpan {
   readonly beginStep: number;
   readonly endStep: number;
   readonly frequency: number;
 }
 
-interface RisingSchedule extends ScheduleSpan {
+export interface RisingSchedule extends ScheduleSpan {
   readonly initialSparsity: number;
   readonly finalSparsity: number;
 }

@@ -16,6 +16,8 @@ export interface Reached {
   readonly stopAt: number | null;
   /** An intervention is due at the newest checkpoint. */
   readonly isIntervention: boolean;
+  /** No evaluation is under way. */
+  readonly isIdle: boolean;
 }
 
 /** How a generation ends that got this far; null where it goes on. */
@@ -23,7 +25,7 @@ export function endingOf(reached: Reached): RunOutcome | null {
   const { steps, step, generation, manifest, isEvaluated, stopAt } = reached;
   if (!manifest) return null;
   if (reached.isIntervention && manifest.generation === generation)
-    return step >= manifest.clock && isEvaluated ? { state: 'INTERVENTION', manifest } : null;
+    return step >= manifest.clock && reached.isIdle ? { state: 'INTERVENTION', manifest } : null;
   if (manifest.clock >= steps) return step >= steps && isEvaluated ? { state: 'SUCCEEDED', manifest } : null;
   // A checkpoint of the generation before says nothing of this one's cut.
   if (stopAt !== null && manifest.clock === stopAt && manifest.generation === generation)

@@ -11,13 +11,14 @@ const reached = {
   isEvaluated: true,
   stopAt: null,
   isIntervention: false,
+  isIdle: true,
 };
 
 describe('endingOf', () => {
   it('ends a generation at an intervention that is due at its own checkpoint, once its step is evaluated', () => {
-    const due = { ...reached, step: 50, manifest: manifest(50), isIntervention: true };
+    const due = { ...reached, step: 50, isEvaluated: false, manifest: manifest(50), isIntervention: true };
     assert.deepEqual(endingOf(due), { state: 'INTERVENTION', manifest: due.manifest });
-    for (const less of [{ step: 49 }, { isEvaluated: false }, { manifest: manifest(50, 1) }])
+    for (const less of [{ step: 49 }, { isIdle: false }, { manifest: manifest(50, 1) }])
       assert.equal(endingOf({ ...due, ...less }), null);
   });
 
