@@ -302,7 +302,7 @@ describe('sparsity rules of a run file', () => {
     ],
     [
       'neurons of a convolution',
-      [`{match: "*/kernel", granularity: {neuron: {}}, ${HALF}}`],
+      [`{match: conv_1/kernel, granularity: {neuron: {}}, ${HALF}}`],
       ['conv_1/kernel [5, 5, 1, 20] is of a convolution', 'granularity: {filter: {norm: 2}}'],
     ],
     [
