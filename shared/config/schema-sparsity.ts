@@ -153,7 +153,10 @@ const glob = (about: string) => {
 };
 
 const rule = mapping('what to prune, how much, when', {
-  match: glob('glob of parameter names; default: kernels of dense and convolution layers').nullable().default(null),
+  match: glob('')
+    .nullable()
+    .describe('glob of parameter names; default: kernels of dense and convolution layers')
+    .default(null),
   schedule,
   criterion: choice('what the least important is; default magnitude', CRITERIA).default('magnitude'),
   granularity,

@@ -44,32 +44,87 @@ const source = fc.oneof(
     }),
   }),
 );
+const norm = fc.constantFrom(1, 2, 'mean');
+const pair = fc.tuple(fc.integer({ min: 1, max: 16 }), fc.integer({ min: 1, max: 16 }));
+const schedules = (runSteps: number) => {
+  const moments = fc.uniqueArray(fc.integer({ min: 0, max: runSteps }), { minLength: 1, maxLength: 5 });
+  const shares = fc.array(unit, { minLength: 5, maxLength: 5 });
+  return fc
+    .record({ moments, shares, lengths: pair, power: positive.filter((p) => p <= 100), every: small })
+    .chain(({ moments, shares, lengths: [sparseSteps, denseSteps], power, every }) => {
+      const at = moments.sort((a, b) => a - b);
+      const levels = shares.sort((a, b) => a - b);
+      const [initialSparsity = 0, finalSparsity = 0] = levels;
+      const [beginStep = 0, endStep = beginStep] = at;
+      const rising = { initialSparsity, finalSparsity, beginStep, endStep, frequency: every };
+      const entries = at.map((step, i) => ({ step, sparsity: levels[i] ?? 0 }));
+      const [first, last] = [entries[0], entries.at(-1)];
+      return fc.constantFrom(
+        { kind: 'polynomial', ...rising, power },
+        ...['linear', 'exponential', 'cosine'].map((kind) => ({ kind, ...rising })),
+        { kind: 'constant', finalSparsity, beginStep, endStep, frequency: every },
+        { kind: 'oneShot', finalSparsity, beginStep, endStep: beginStep, frequency: 1 },
+        {
+          kind: 'steps',
+          finalSparsity: last?.sparsity,
+          beginStep: first?.step,
+          endStep: last?.step,
+          frequency: 1,
+          steps: entries,
+        },
+        ...(beginStep + sparseSteps < endStep
+          ? [{ kind: 'cyclic', finalSparsity, beginStep, endStep, frequency: 1, sparseSteps, denseSteps }]
+          : []),
+      );
+    });
+};
+const override = fc.record({ match: fc.constantFrom('dense_3/kernel', '*'), finalSparsity: fc.constant(0) });
 const rule = (runSteps: number) => {
-  const ends = fc
-    .tuple(fc.integer({ min: 0, max: runSteps }), fc.integer({ min: 0, max: runSteps }))
-    .map((pair) => pair.sort((a, b) => a - b));
-  const levels = fc.tuple(unit, unit).map((pair) => pair.sort((a, b) => a - b));
-  return fc.record({
+  const common = {
     match: fc.constantFrom(null, '*/kernel', 'dense_?/*', 'null', '~', '#x'),
-    schedule: fc
-      .tuple(
-        ends,
-        levels,
-        small,
-        positive.filter((p) => p <= 100),
-        fc.boolean(),
-      )
-      .map(([[beginStep, endStep], [initialSparsity, finalSparsity], frequency, power, isPolynomial]) =>
-        isPolynomial
-          ? { kind: 'polynomial', initialSparsity, finalSparsity, beginStep, endStep, frequency, power }
-          : { kind: 'constant', finalSparsity, beginStep, endStep, frequency },
-      ),
-    criterion: fc.constant('magnitude'),
-    granularity: fc.constant('element'),
-    scope: fc.constantFrom('global', 'layer'),
-    regrowth: fc.constant('none'),
+    scope: fc.constantFrom('global', 'layer', 'erk', 'er'),
     protect: fc.record({ minSurvivorsPerParameter: steps }),
+  };
+  const pruned = fc.record({
+    ...common,
+    schedule: schedules(runSteps),
+    criterion: fc.constantFrom('magnitude', 'normalizedMagnitude', 'random', 'lamp'),
+    granularity: fc.oneof(fc.constant('element'), fc.record({ block: pair, norm }), fc.constant({ nm: [1, 1024] })),
+    regrowth: fc.constant('none'),
   });
+  const exchanged = fc.record(
+    {
+      ...common,
+      schedule: fc.constant({ kind: 'constant', finalSparsity: 0.5, beginStep: 0, endStep: runSteps, frequency: 3 }),
+      criterion: fc.constant('magnitude'),
+      granularity: fc.constant('element'),
+      overrides: fc.array(override, { minLength: 1, maxLength: 2 }),
+      regrowth: fc.record({
+        kind: fc.constantFrom('set', 'rigl'),
+        fraction: fc.constantFrom(0.1, 0.3),
+        initial: fc.constantFrom('random', 'magnitude', 'snip'),
+      }),
+    },
+    { requiredKeys: ['match', 'scope', 'protect', 'schedule', 'criterion', 'granularity', 'regrowth'] },
+  );
+  const units = fc.record({
+    ...common,
+    schedule: fc.constant({ kind: 'oneShot', finalSparsity: 0.5, beginStep: 1, endStep: 1, frequency: 1 }),
+    criterion: fc.constant('activation'),
+    granularity: fc.oneof(fc.record({ neuron: fc.record({ norm }) }), fc.record({ filter: fc.record({ norm }) })),
+    regrowth: fc.constant('none'),
+  });
+  const latent = pruned.filter(({ schedule }) => schedule.beginStep !== schedule.endStep);
+  return fc.oneof(
+    // Of n:m no more than its share can be asked, and not by erk.
+    pruned.filter(({ granularity, scope, schedule }) => {
+      const isNm = typeof granularity === 'object' && 'nm' in granularity;
+      return !isNm || (!scope.startsWith('er') && (schedule.finalSparsity ?? 1) < 0.9);
+    }),
+    exchanged,
+    units,
+    latent.map((each) => ({ ...each, granularity: 'element', straightThrough: true })),
+  );
 };
 const coordination = fc.oneof(
   fc.constant('embedded'),

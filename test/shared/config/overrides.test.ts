@@ -2,6 +2,16 @@ import assert from 'node:assert/strict';
 import { parseRunFile, type RunFile } from '../../../shared/config/run-file.ts';
 import { assertSays, runFileErrorOf, VALID } from './helpers.ts';
 
+/** The schedule of VALID, its defaults filled in. */
+const POLYNOMIAL = {
+  kind: 'polynomial',
+  initialSparsity: 0,
+  finalSparsity: 0.95,
+  beginStep: 100,
+  endStep: 700,
+  frequency: 100,
+  power: 3,
+};
 const load = (...set: string[]): RunFile => parseRunFile(VALID, 'run.yaml', { set });
 
 describe('--set', () => {
@@ -13,7 +23,7 @@ describe('--set', () => {
       'wire.push=int8',
       'training.clipNorm=null',
     );
-    assert.equal(document.sparsity[0]?.schedule.finalSparsity, 0.9);
+    assert.deepEqual(document.sparsity[0]?.schedule, { ...POLYNOMIAL, finalSparsity: 0.9 });
     assert.equal(document.seed, 7);
     assert.equal(document.cluster.servers, 3);
     assert.equal(document.cluster.workers, 4);
@@ -22,7 +32,8 @@ describe('--set', () => {
   });
 
   it('reads the value as YAML, with later ones winning, and equals signs allowed', () => {
-    assert.equal(load('sparsity.0.schedule.beginStep=20%').document.sparsity[0]?.schedule.beginStep, '20%');
+    const [rule] = load('sparsity.0.schedule.beginStep=20%').document.sparsity;
+    assert.deepEqual(rule?.schedule, { ...POLYNOMIAL, beginStep: '20%' });
     assert.equal(load('seed=1', 'seed=2').document.seed, 2);
     assert.equal(load('sparsity.0.match="a=b"').document.sparsity[0]?.match, 'a=b');
     assert.deepEqual(load('sparsity=[]').document.sparsity, []);

@@ -329,30 +329,6 @@ const BAD_LINES: readonly BadLine[] = [
     says: ['run.yaml:2:21', '"8:2"', 'must be a whole number from 1 to 1024, or a range such as 2:8'],
   },
   {
-    name: 'criterion',
-    line: 8,
-    text: '    criterion: movement\n' + schedule('finalSparsity: 0.9'),
-    says: ['run.yaml:8:16', '"movement" is not available in this version; available: magnitude'],
-  },
-  {
-    name: 'granularity',
-    line: 8,
-    text: '    granularity: { block: [4, 1] }\n' + schedule('finalSparsity: 0.9'),
-    says: ['run.yaml:8:18', '"block" is not available in this version; available: element'],
-  },
-  {
-    name: 'scope',
-    line: 8,
-    text: '    scope: erk\n' + schedule('finalSparsity: 0.9'),
-    says: ['run.yaml:8:12', '"erk" is not available in this version; available: global, layer'],
-  },
-  {
-    name: 'regrowth',
-    line: 8,
-    text: '    regrowth: { kind: rigl, fraction: 0.3 }\n' + schedule('finalSparsity: 0.9'),
-    says: ['run.yaml:8:15', '"rigl" is not available in this version; available: none'],
-  },
-  {
     name: 'mixed backends',
     line: 1,
     text: 'model: lenet-5\nmixedBackends: true',

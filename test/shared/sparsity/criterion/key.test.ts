@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { criterionNamed } from '../../../../shared/sparsity/criterion/index.ts';
 import { isFiniteKey, keyOf } from '../../../../shared/sparsity/criterion/key.ts';
 
 describe('sort keys', () => {
@@ -24,17 +23,5 @@ describe('sort keys', () => {
     for (const score of [NaN, Infinity, -Infinity]) assert.ok(!isFiniteKey(keyOf(score)), `${score}`);
     const negativeNaN = new Float32Array(Uint32Array.of(0xffc00000).buffer)[0] as number;
     assert.ok(!isFiniteKey(keyOf(negativeNaN)));
-  });
-});
-
-describe('criteria', () => {
-  it('magnitude scores |w| and leaves the weights alone', () => {
-    const weights = Float32Array.of(-2, 0.5, -0);
-    assert.deepEqual(criterionNamed('magnitude').scores({ weights }), Float32Array.of(2, 0.5, 0));
-    assert.deepEqual(weights, Float32Array.of(-2, 0.5, -0));
-  });
-
-  it('name those that exist', () => {
-    assert.throws(() => criterionNamed('magnitud'), { code: 'UNSUPPORTED', message: /"magnitud".*magnitude/ });
   });
 });
