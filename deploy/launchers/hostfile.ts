@@ -56,7 +56,7 @@ function parseHost(words: readonly string[], fail: (what: string) => WhittleErro
     /^((?:[^@\s:]+@)?(?:[^\s:[\]]+|\[[^\]]+\]|[^\s[\]]*:[^\s[\]]*:[^\s[\]]*))(?::(\d+))?$/.exec(first) ?? [];
   if (target === '' || target.startsWith('-'))
     throw fail(`"${first}" is no host; write host, user@host or host:port (an IPv6 address in brackets)`);
-  const values: Record<string, string> = {};
+  const values: Record<string, string> = portText === undefined ? {} : { port: portText };
   const options: string[] = [];
   for (const word of rest) {
     const [, key = '', value = ''] = /^([^=]+)=(.+)$/.exec(word) ?? [];
@@ -78,7 +78,7 @@ function parseHost(words: readonly string[], fail: (what: string) => WhittleErro
   return {
     target: target.replace(/\[(.*)\]$/, '$1'),
     address: values['address'] ?? name,
-    port: whole('port', 1, 65535) ?? (portText === undefined ? null : Number(portText)),
+    port: whole('port', 1, 65535),
     slots: whole('slots', 0, 1024) ?? Infinity,
     node: values['node'] ?? null,
     whittle: values['whittle'] ?? null,

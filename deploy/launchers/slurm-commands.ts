@@ -120,7 +120,31 @@ export function parseNodeAddresses(shown: string): Map<string, string> {
   return found;
 }
 
-type Refusal = (message: string) => { readonly code: 'USAGE' | 'DEADLINE'; readonly message: string };
+interface Refused {
+  readonly code: 'USAGE' | 'DEADLINE';
+  readonly message: string;
+}
+type Refusal = (message: string) => Refused;
+
+/** What a command of Slurm's said that did not get to the cluster at all, with the cure; null for any other word. */
+export function outOfReach(command: string, told: string): Refused | null {
+  if (/establish a configuration source|unable to process configuration file/i.test(told))
+    return {
+      code: 'USAGE',
+      message: `this host is not set up for Slurm (${command}: ${lastOf(told)}); go to a host that may submit jobs, or set SLURM_CONF to the cluster's slurm.conf`,
+    };
+  if (/unable to contact slurm controller/i.test(told))
+    return {
+      code: 'DEADLINE',
+      message: `Slurm's controller does not answer (${command}: ${lastOf(told)}); \`scontrol ping\` tells when it does, then try again`,
+    };
+  return null;
+}
+
+/** The last of several messages, without the command and its severity. */
+function lastOf(told: string): string {
+  return (told.split('; ').at(-1) ?? told).replace(/^\w+: ((error|fatal): )?/, '');
+}
 
 async function slurm(command: string, args: readonly string[], refusal?: Refusal): Promise<string> {
   try {
@@ -135,10 +159,8 @@ async function slurm(command: string, args: readonly string[], refusal?: Refusal
         { cause },
       );
     const told = stderr.trim() === '' ? message : stderr.trim().replaceAll('\n', '; ');
-    const { code: error, message: text } = refusal?.(told) ?? {
-      code: 'DEADLINE' as const,
-      message: `${command} failed: ${told}`,
-    };
+    const { code: error, message: text } = outOfReach(command, told) ??
+      refusal?.(told) ?? { code: 'DEADLINE' as const, message: `${command} failed: ${told}` };
     throw new WhittleError(error, text, { cause, data: { command, args }, retryable: error === 'DEADLINE' });
   }
 }

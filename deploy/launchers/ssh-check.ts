@@ -33,7 +33,12 @@ async function checkHost(
   const runFile = join(runDirectory, 'run.yaml');
   const [n, m, r] = [node, main, runFile].map(shellQuote);
   const script = `command -v ${n} >/dev/null || { echo whittle:no-node; exit; }; test -r ${m} || { echo whittle:no-whittle; exit; }; test -r ${r} || { echo whittle:no-run; exit; }; echo whittle:$(${n} -p process.versions.node)`;
-  const answer = await ask(host, [...sshArguments(host, settings), `exec sh -c ${shellQuote(script)}`], signal);
+  const answer = await ask(
+    host,
+    [...sshArguments(host, settings), `exec sh -c ${shellQuote(script)}`],
+    settings,
+    signal,
+  );
   const at = `host ${host.target}`;
   const refuse = (message: string): WhittleError =>
     new WhittleError('USAGE', `${at} ${message}`, { data: { host: host.target, answer } });
@@ -53,7 +58,7 @@ async function checkHost(
     throw refuse(`has Node ${answer} as ${node}; Whittle needs ${OLDEST_NODE}.19 or newer`);
 }
 
-function ask(host: SshHost, argv: readonly string[], signal: AbortSignal): Promise<string> {
+function ask(host: SshHost, argv: readonly string[], settings: SshSettings, signal: AbortSignal): Promise<string> {
   return new Promise((resolve, reject) => {
     execFile('ssh', argv, { timeout: CHECK_DEADLINE, signal }, (error, stdout, stderr) => {
       const found = /^whittle:(.*)$/m.exec(stdout)?.[1];
@@ -70,12 +75,21 @@ function ask(host: SshHost, argv: readonly string[], signal: AbortSignal): Promi
       return reject(
         new WhittleError(
           'ROLE_LOST',
-          `host ${host.target}${port} is not reached by ssh: ${why ?? 'it answered nothing'}; \`ssh ${host.target} true\` must work without a question`,
+          `host ${host.target}${port} is not reached by ssh: ${why ?? 'it answered nothing'}; check its line in the hostfile: \`${tryOf(host, settings)}\` must work without a question`,
           { data: { host: host.target } },
         ),
       );
     });
   });
+}
+
+/** What somebody types to see for themselves. */
+function tryOf(host: SshHost, settings: SshSettings): string {
+  const port = host.port === null ? [] : ['-p', String(host.port)];
+  const options = host.options.flatMap((each) => ['-o', each]);
+  return ['ssh', ...settings.arguments, ...options, ...port, host.target, 'true']
+    .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : shellQuote(word)))
+    .join(' ');
 }
 
 function lastLine(text: string): string {

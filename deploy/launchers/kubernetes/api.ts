@@ -42,6 +42,7 @@ export interface ClusterApi {
 
 /** From a request to its answer, in milliseconds. */
 const DEADLINE = 30_000;
+const NO_CLUSTER = 'http://localhost:8080';
 const JOBSET_CURE =
   'ask an administrator to install it: kubectl apply --server-side -f https://github.com/kubernetes-sigs/jobset/releases/latest/download/manifests.yaml';
 
@@ -60,6 +61,12 @@ export async function connectCluster(options: {
   } catch (cause) {
     throw new WhittleError('USAGE', `the kubeconfig cannot be read: ${messageOf(cause)}; check $KUBECONFIG`, { cause });
   }
+  // What the client falls back to where it finds nothing.
+  if (config.getCurrentContext() === 'loaded-context' && config.getCurrentCluster()?.server === NO_CLUSTER)
+    throw new WhittleError(
+      'USAGE',
+      'there is no kubeconfig: neither ~/.kube/config nor $KUBECONFIG; fetch that of the cluster, `kubectl get pods` must work',
+    );
   const context = options.context ?? config.getCurrentContext();
   const found = config.getContextObject(context);
   if (found === null || config.getCluster(found.cluster) === null) {
@@ -71,6 +78,14 @@ export async function connectCluster(options: {
     );
   }
   config.setCurrentContext(context);
+  const { server, skipTLSVerify } = config.getCluster(found.cluster) ?? {};
+  // The client would say so at the first request only, and not what to do.
+  if (server?.startsWith('http:') === true && skipTLSVerify !== true)
+    throw new WhittleError(
+      'USAGE',
+      `context "${context}" reaches ${server} without TLS; give its cluster an https:// server in the kubeconfig, or insecure-skip-tls-verify: true where that is meant`,
+      { data: { context, server } },
+    );
   return clusterApi(client, config, context, options.namespace ?? found.namespace ?? 'default');
 }
 
@@ -199,8 +214,8 @@ function apiError(reason: unknown, what: string, at: { readonly server: string; 
           data,
         },
       );
+    // Without its cause: a network that is away is no defect whose stack would help.
     return new WhittleError('DEADLINE', `${server} cannot be reached to ${what}: ${answer}; check the context`, {
-      cause: reason,
       data,
       retryable: true,
     });

@@ -24,6 +24,7 @@ describe('parseHostfile', () => {
     for (const [text, message] of [
       ['node1\nnode2 slot=4\n', /\[USAGE\] hosts:2: "slot=4" is unknown; there is slots=N/],
       ['node1 slots=many\n', /hosts:1: slots=many must be a whole number/],
+      ['node1:70000\n', /hosts:1: port=70000 must be a whole number from 1 to 65535/],
       ['-oProxyCommand=x\n', /hosts:1: "-oProxyCommand=x" is no host/],
       ['node1\nnode1\n', /hosts:2: host node1 is named twice; .*slots=4/],
       ['# nobody\n', /hosts names no host/],

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import {
+  outOfReach,
   parseJobState,
   parseNodeAddresses,
   stepsNamed,
@@ -21,6 +22,22 @@ describe('what Slurm prints', () => {
     const steps = '7.0|scheduler-0.1\n7.4|worker-1.5\n7.batch|batch\n7.6|worker-1.7\n';
     assert.deepEqual(stepsNamed(steps, 'worker-1.7'), ['7.6']);
     assert.deepEqual(stepsNamed(steps, 'worker-1'), []);
+  });
+
+  it('is told apart from a refusal where the cluster was not reached at all, with what to do', () => {
+    const noConfiguration =
+      'sbatch: error: fetch_config: DNS SRV lookup failed; sbatch: fatal: Could not establish a configuration source';
+    const away = 'sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)';
+    assert.deepEqual(outOfReach('sbatch', noConfiguration), {
+      code: 'USAGE',
+      message:
+        "this host is not set up for Slurm (sbatch: Could not establish a configuration source); go to a host that may submit jobs, or set SLURM_CONF to the cluster's slurm.conf",
+    });
+    assert.match(
+      outOfReach('sbatch', away)?.message ?? '',
+      /\(sbatch: Batch job .*connect failure\)\); `scontrol ping`/,
+    );
+    assert.equal(outOfReach('sbatch', 'sbatch: error: invalid partition specified: nix'), null);
   });
 
   it('gives the addresses of nodes', () => {

@@ -81,7 +81,7 @@ describe('ssh launcher', function () {
     writeFileSync(join(folder, 'run.yaml'), '');
     await assert.rejects(
       launch(`127.0.0.1:${sshd?.port}\n127.0.0.2:1\n`),
-      /\[ROLE_LOST\] host 127\.0\.0\.2 \(port 1\) is not reached by ssh: .*Connection refused.*`ssh 127\.0\.0\.2 true` must work/,
+      /\[ROLE_LOST\] host 127\.0\.0\.2 \(port 1\) is not reached by ssh: .*Connection refused.*`ssh .*-p 1 127\.0\.0\.2 true` must work/,
     );
   });
 
