@@ -17,6 +17,8 @@ import { prepareJob } from './job.ts';
 import type { Job } from './job.ts';
 import { PackedLayout, assignAll, concatValues, release, viewOfTensor } from './weight-sets.ts';
 import type { WeightSet } from './weight-sets.ts';
+import { transformAt, weightTransforms } from './weight-transforms.ts';
+import type { TimedTransform } from './weight-transforms.ts';
 
 export interface SliceResult {
   /** Packed over the survivors in flat order; gradient of the mean loss over the slice. */
@@ -51,6 +53,7 @@ export class Engine {
   readonly #states: readonly Variable[];
   readonly #initial: { readonly weights: Float32Array; readonly state: Float32Array };
   readonly #kept = new Map<number, WeightSet>();
+  readonly #transforms: readonly TimedTransform[];
   #layout: PackedLayout;
   /** Parameters, then states. */
   #current: WeightSet = { tensors: [], users: 1 };
@@ -69,7 +72,8 @@ export class Engine {
     this.#initial = { weights: concatValues(tf, this.#parameters), state: concatValues(tf, this.#states) };
     this.#state = this.#initial.state;
     this.#layout = new PackedLayout(tf, this.#space, null);
-    this.setWeights(this.#initial.weights, this.#initial.state);
+    this.#transforms = weightTransforms(config);
+    this.setWeights(this.#initial.weights, this.#initial.state, 0);
   }
 
   /** @throws MODEL, DATA or UNSUPPORTED */
@@ -94,13 +98,16 @@ export class Engine {
     this.#layout = new PackedLayout(this.#tf, this.#space, bitmap);
   }
 
-  /** Weights packed over the mask's survivors and non-trainable state, both of one clock. */
-  setWeights(packed: Float32Array, state: Float32Array): void {
+  /**
+   * Weights packed over the mask's survivors and non-trainable state, both of `clock`, which decides what the weights
+   * are transformed by; without it by all that the run file asks for, as at the end of a run.
+   */
+  setWeights(packed: Float32Array, state: Float32Array, clock = Infinity): void {
     const tf = this.#tf;
     if (state.length !== this.#initial.state.length) {
       throw new WhittleError('INTERNAL', `${state.length} state values for ${this.#initial.state.length}`);
     }
-    const tensors = this.#layout.unpack(tf, packed);
+    const tensors = this.#layout.unpack(tf, packed, transformAt(this.#transforms, clock));
     let at = 0;
     for (const variable of this.#states) {
       // Copied: few values, and the delta below needs them as they were.

@@ -79,7 +79,7 @@ async function evaluateCheckpoint(
     const size = manifest.shards.at(-1)?.end ?? 0;
     const { mask, stored, weights, state } = await readRange(folder, manifest, 0, size, { withState: true });
     engine.setMask(mask);
-    engine.setWeights(compact(weights, stored, mask), state ?? new Float32Array(0));
+    engine.setWeights(compact(weights, stored, mask), state ?? new Float32Array(0), manifest.clock);
     engine.keepForEvaluation(manifest.clock);
     let correct: number | null = 0;
     let lossSum = 0;
