@@ -206,6 +206,7 @@ class WorkerRole {
 
   async #sendInitial({ generation, cuts, servers }: SendInitial__Output): Promise<void> {
     const compute = this.#built();
+    await compute.loadInitial();
     const links = this.#connect(generation, cuts, servers);
     try {
       await links.sendInitial(await compute.initialWeights(), await compute.initialState());

@@ -45,11 +45,8 @@ export const tfjsFormat: ExportFormat = async (folder, source) => {
   return [MODEL, WEIGHTS];
 };
 
-async function* allBytes(
-  { folder, manifest }: ExportSource,
-  frozen: readonly FrozenWeight[],
-): AsyncGenerator<Uint8Array> {
-  yield* denseBytes(folder, manifest);
+async function* allBytes(source: ExportSource, frozen: readonly FrozenWeight[]): AsyncGenerator<Uint8Array> {
+  yield* denseBytes(source);
   for (const { bytes } of frozen) yield bytes;
 }
 

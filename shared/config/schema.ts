@@ -1,6 +1,10 @@
 import * as z from 'zod';
+import { clusteringSchema } from './clustering.ts';
 import { coordinationSchema } from './coordination.ts';
+import { distillationSchema } from './distillation.ts';
 import { choice, flag, kinds, mapping, only, position, real, whole } from './fields.ts';
+import { initializeSchema } from './initialize.ts';
+import { recalibrateSchema } from './recalibrate.ts';
 import { nearest } from './suggest.ts';
 
 /** Built-in data sets, by name. */
@@ -247,6 +251,10 @@ export const runFileSchema = mapping('A Whittle run file', {
     .max(64, { error: 'must be at most 64 rules' })
     .describe('rules of pruning, applied in order; default none')
     .default([]),
+  initialize: initializeSchema,
+  distillation: distillationSchema,
+  clustering: clusteringSchema,
+  recalibrate: recalibrateSchema,
   kernels: mapping('how layers are computed', {
     sparseBelow: real('density below which a layer runs sparse, 0 to 1; default 0.2', { min: 0, max: 1 }).default(0.2),
   }).prefault({}),

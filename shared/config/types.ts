@@ -1,3 +1,8 @@
+import type { ClusteringConfig } from './clustering.ts';
+import type { DistillationConfig } from './distillation.ts';
+import type { InitializeConfig } from './initialize.ts';
+import type { RecalibrateConfig } from './recalibrate.ts';
+
 /**
  * The effective run file: every key present, every default filled in, paths absolute, percentages and
  * epochs turned into steps. What roles read, what checkpoints keep, what `whittle config` prints.
@@ -17,6 +22,10 @@ export interface RunConfig {
   };
   readonly training: TrainingConfig;
   readonly sparsity: readonly SparsityRule[];
+  readonly initialize?: InitializeConfig;
+  readonly distillation?: DistillationConfig;
+  readonly clustering?: ClusteringConfig;
+  readonly recalibrate?: RecalibrateConfig;
   readonly kernels: { readonly sparseBelow: number };
   readonly wire: { readonly push: WireFormat; readonly pull: WireFormat };
   readonly checkpoint: { readonly every: number; readonly keep: number };

@@ -2,6 +2,7 @@
  * What a process needs to know before it can compute or describe anything: backend, data and model, checked
  * against each other.
  */
+import type { DistillationConfig } from '../../shared/config/distillation.ts';
 import type { BackendKind, DataConfig } from '../../shared/config/types.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import type { ModelDescription } from '../../shared/layout/model-description.ts';
@@ -19,6 +20,8 @@ import { bindFeeds } from './feeds.ts';
 import type { Feeds } from './feeds.ts';
 import { createObjective } from './objective.ts';
 import type { Objective } from './objective.ts';
+import { createTeacher } from './teacher.ts';
+import type { Teacher } from './teacher.ts';
 
 export interface Job {
   readonly backend: Backend;
@@ -27,6 +30,8 @@ export interface Job {
   readonly variables: ModelVariables;
   readonly feeds: Feeds;
   readonly objective: Objective;
+  /** Null: the student learns from the labels alone. */
+  readonly teacher: Teacher | null;
   readonly description: ModelDescription;
 }
 
@@ -36,6 +41,7 @@ export async function prepareJob(options: {
   readonly source: DataConfig['source'];
   readonly model: string;
   readonly seed: number;
+  readonly distillation?: DistillationConfig | undefined;
 }): Promise<Job> {
   const backend = await loadBackend(options.backend);
   const { tf } = backend;
@@ -45,7 +51,11 @@ export async function prepareJob(options: {
   const loaded = await loadModel(tf, options.model, options.seed, needed);
   const variables = variablesOf(loaded.model);
   try {
-    return { backend, data, loaded, variables, ...check(tf, data, loaded, variables) };
+    const checked = check(tf, data, loaded, variables);
+    const { distillation } = options;
+    const teacher = distillation === undefined ? null : await createTeacher(tf, distillation, loaded.model, data);
+    const loss = teacher?.identity(checked.objective.identity) ?? checked.objective.identity;
+    return { backend, data, loaded, variables, ...checked, teacher, description: { ...checked.description, loss } };
   } catch (reason) {
     disposeVariables(variables);
     throw reason;
@@ -70,8 +80,14 @@ function check(
   return {
     feeds,
     objective,
-    description: describeModel(model, { ...counts, notes, loss: objective.identity }, variables),
+    description: describeModel(model, { ...counts, notes }, variables),
   };
+}
+
+/** Frees the variables of model and teacher. */
+export function disposeJob({ variables, teacher }: Job): void {
+  teacher?.dispose();
+  disposeVariables(variables);
 }
 
 function isShape(shape: Dataset['inputShape']): shape is readonly number[] {

@@ -5,6 +5,7 @@
  */
 import type { RunConfig } from '../../shared/config/types.ts';
 import type { ParameterSpec } from '../../shared/layout/model-description.ts';
+import { clusteringTransform } from './clustering.ts';
 
 /**
  * Dense values of one parameter, row-major, to others of the same length; may write to a new array only. Pure, and
@@ -21,8 +22,9 @@ export interface TimedTransform {
 }
 
 /** What the run file asks for, in the order in which it is applied. */
-export function weightTransforms(_config: RunConfig): TimedTransform[] {
-  return [];
+export function weightTransforms({ clustering }: RunConfig): TimedTransform[] {
+  // Before quantization: a centroid rounded to the grid is still one value for all of its cluster.
+  return clustering === undefined ? [] : [clusteringTransform(clustering)];
 }
 
 /** All that act on the weights of `clock`, as one; null where none does. */
