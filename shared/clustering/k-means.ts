@@ -22,7 +22,6 @@ const asBits = new Uint32Array(asFloat.buffer);
 export function clusterValues(values: Float32Array, clusters: number, initialization: Initialization): Float32Array {
   const buckets = countBuckets(values);
   const free = clusters - (buckets.hasZeros ? 1 : 0);
-  if (buckets.keys.length === 0) return values.slice();
   const { centroids, firsts } = lloyd(buckets, initialCentroids(buckets, free, initialization));
   const ofBucket = new Float32Array(BUCKETS);
   centroids.forEach((centroid, k) => {
