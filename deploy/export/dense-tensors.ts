@@ -1,9 +1,11 @@
 import { type DenseChunk, denseChunks, locatedAt } from '../../shared/checkpoint/digests.ts';
+import { stateSize } from '../../shared/checkpoint/manifest-file.ts';
 import type { Manifest } from '../../shared/checkpoint/manifest.ts';
 import { readState } from '../../shared/checkpoint/reshard.ts';
 import { bytesOf, sizeOfShape, type TensorSpec } from '../../shared/checkpoint/safetensors.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import type { ParameterSpec } from '../../shared/layout/model-description.ts';
+import { isActivationRange } from '../../shared/quantization/activation-range.ts';
 import { transformAt, weightTransforms } from '../../worker/training/weight-transforms.ts';
 import type { ExportSource } from './format.ts';
 
@@ -12,22 +14,27 @@ export function denseTensors({ model }: Manifest): TensorSpec[] {
   return [...model.parameters, ...model.states].map(({ name, shape }) => ({ name, dtype: 'F32', shape }));
 }
 
-/**
- * The bytes of `denseTensors` end to end: effective weights (dead = +0) as workers compute with them, clustered where the
- * run clusters, then states.
- */
+/** The manifest of the same checkpoint without ranges of quantized activations, which belong to no layer and come last. */
+export function withoutRanges(manifest: Manifest): Manifest {
+  const { model } = manifest;
+  return { ...manifest, model: { ...model, states: model.states.filter((state) => !isActivationRange(state)) } };
+}
+
+/** The bytes of `denseTensors` end to end: effective weights (dead = +0), clustered where the run clusters, then states. */
 export async function* denseBytes({
   folder,
   manifest,
   state,
 }: Pick<ExportSource, 'folder' | 'manifest' | 'state'>): AsyncGenerator<Uint8Array> {
-  for await (const values of transformed(manifest, denseChunks(manifest, locatedAt(folder)))) yield bytesOf(values);
-  yield bytesOf(state ?? (await readState(folder, manifest)));
+  for await (const values of clustered(manifest, denseChunks(manifest, locatedAt(folder)))) yield bytesOf(values);
+  yield bytesOf((state ?? (await readState(folder, manifest))).subarray(0, stateSize(manifest)));
 }
 
-/** Chunks of weights as they are, or whole parameters where weights are transformed. */
-async function* transformed(manifest: Manifest, chunks: AsyncIterable<DenseChunk>): AsyncGenerator<Float32Array> {
-  const transform = transformAt(weightTransforms(manifest.config), manifest.clock);
+/** Chunks of weights as they are, or whole parameters where weights are clustered. */
+async function* clustered(manifest: Manifest, chunks: AsyncIterable<DenseChunk>): AsyncGenerator<Float32Array> {
+  // Float32 exports of runs that quantize keep the weights behind the whole numbers.
+  const { quantization: _, ...config } = manifest.config;
+  const transform = transformAt(weightTransforms(config), manifest.clock);
   if (transform === null) {
     for await (const { weights } of chunks) yield weights;
     return;

@@ -10,6 +10,7 @@ import type { LayerResult } from '../../shared/telemetry/run-status.ts';
 import { whittleVersion } from '../../shared/version.ts';
 import { batchesOfRun, checkpointEngine } from './checkpoint-engine.ts';
 import type { ExportFormat, ExportSource } from './format.ts';
+import { quantizedExport, type QuantizationReport } from './quantized-export.ts';
 import { safetensorsFormat } from './safetensors-format.ts';
 import { tfjsFormat } from './tfjs-format.ts';
 
@@ -22,6 +23,8 @@ export interface ExportOptions {
   /** A checkpoint's folder. */
   readonly folder: string;
   readonly format: ExportFormatName;
+  /** Store whole numbers. Default: float32. */
+  readonly quantize?: 'int8';
   /** Folder to write; its parents are made. */
   readonly out: string;
   /** Replace an earlier export at `out`. Default false. */
@@ -38,7 +41,10 @@ export interface ExportManifest {
   readonly runId: string;
   readonly generation: number;
   readonly clock: number;
+  /** Of the run itself, at this checkpoint. */
   readonly testAccuracy: number | null;
+  /** Absent where the weights are float32. */
+  readonly quantization?: QuantizationReport;
   readonly sparsity: number;
   readonly maskDigest: string;
   readonly weightsDigest: string;
@@ -70,7 +76,8 @@ export async function exportRun(options: ExportOptions): Promise<ExportManifest>
     state: batches === 0 ? null : await recalibrated(folder, manifest, batches, options.warn ?? (() => undefined)),
     metadata: Object.fromEntries(Object.entries(facts).map(([key, value]) => [key, String(value)])),
   };
-  const format = FORMATS[options.format];
+  const quantized = options.quantize === undefined ? null : await quantizedExport(options.format, source);
+  const format = quantized?.write ?? FORMATS[options.format];
   const temporary = `${out}.${randomBytes(6).toString('hex')}.tmp`;
   try {
     await makeFolder(temporary);
@@ -80,6 +87,7 @@ export async function exportRun(options: ExportOptions): Promise<ExportManifest>
     const exported: ExportManifest = {
       format: options.format,
       ...facts,
+      ...(quantized === null ? {} : { quantization: quantized.report }),
       layers: layers.map((layer) => ({ ...layer, sparsity: layer.size === 0 ? 0 : 1 - layer.survivors / layer.size })),
       files,
     };

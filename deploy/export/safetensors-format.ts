@@ -7,7 +7,7 @@ const FILE = 'model.safetensors';
 
 /**
  * Dense float32 tensors under their names: all that was trained, and the states. `format: tf` says that kernels lie
- * as TensorFlow's, `[in, out]`. Memory: 4 MB (of a run that transforms weights: the largest
+ * as TensorFlow's, `[in, out]`. Memory: 4 MB (of a run that clusters weights: the largest
  * parameter) and the states.
  */
 export const safetensorsFormat: ExportFormat = async (folder, source) => {

@@ -1,5 +1,6 @@
 import { matchesGlob } from '../sparsity/glob.ts';
 import { checkClustering, resolveClustering } from './resolve-clustering.ts';
+import { checkQuantization, resolveQuantization } from './resolve-quantization.ts';
 import { checkGlob, checkRules, epochSteps, numSteps, resolveRules } from './resolve-sparsity.ts';
 import type { RunFile } from './run-file.ts';
 import type { BackendKind, DecayConfig, OptimizerConfig, RunConfig } from './types.ts';
@@ -29,6 +30,7 @@ export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
   const problems = [
     ...checkRules(document, facts),
     ...checkClustering(document, facts),
+    ...checkQuantization(document, facts),
     ...checkGlob(training.decay.match, ['training', 'decay', 'match'], facts.parameterNames),
   ];
   if (problems.length > 0) throw runFile.source.error(problems);
@@ -62,6 +64,7 @@ export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
     ...(distillation === undefined ? {} : { distillation }),
     ...(clustering === undefined ? {} : { clustering }),
     ...(recalibrate === undefined ? {} : { recalibrate }),
+    ...resolveQuantization(document, facts.trainExamples),
     kernels,
     wire,
     checkpoint,

@@ -8,6 +8,7 @@ import { commandLine } from '../invocation.ts';
 import { problemsOf, valueAt } from './problems.ts';
 import { faultProblems } from './faults.ts';
 import { checkClustering } from './resolve-clustering.ts';
+import { checkQuantization } from './resolve-quantization.ts';
 import { checkRules } from './resolve-sparsity.ts';
 import { isPath, runFileSchema, type RunFileDocument, workerRange } from './schema.ts';
 import { RunFileSource, type Path, type Problem } from './source.ts';
@@ -61,6 +62,7 @@ export function parseRunFile(text: string, path: string, options: { readonly set
     ...coordinationProblems(document.coordination),
     ...checkRules(document, {}),
     ...checkClustering(document, {}),
+    ...checkQuantization(document, {}),
     ...faultProblems(document),
   );
   if (problems.length > 0) throw source.error(problems);

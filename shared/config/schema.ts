@@ -4,6 +4,7 @@ import { coordinationSchema } from './coordination.ts';
 import { distillationSchema } from './distillation.ts';
 import { choice, flag, kinds, mapping, only, position, real, whole } from './fields.ts';
 import { initializeSchema } from './initialize.ts';
+import { quantizationSchema } from './quantization.ts';
 import { recalibrateSchema } from './recalibrate.ts';
 import { nearest } from './suggest.ts';
 
@@ -255,6 +256,7 @@ export const runFileSchema = mapping('A Whittle run file', {
   distillation: distillationSchema,
   clustering: clusteringSchema,
   recalibrate: recalibrateSchema,
+  quantization: quantizationSchema,
   kernels: mapping('how layers are computed', {
     sparseBelow: real('density below which a layer runs sparse, 0 to 1; default 0.2', { min: 0, max: 1 }).default(0.2),
   }).prefault({}),

@@ -2,6 +2,7 @@ import type { ClusteringConfig } from './clustering.ts';
 import type { DistillationConfig } from './distillation.ts';
 import type { InitializeConfig } from './initialize.ts';
 import type { RecalibrateConfig } from './recalibrate.ts';
+import type { QuantizationConfig } from './quantization.ts';
 
 /**
  * The effective run file: every key present, every default filled in, paths absolute, percentages and
@@ -26,6 +27,8 @@ export interface RunConfig {
   readonly distillation?: DistillationConfig;
   readonly clustering?: ClusteringConfig;
   readonly recalibrate?: RecalibrateConfig;
+  /** Quantization-aware training; absent: none. */
+  readonly quantization?: QuantizationConfig;
   readonly kernels: { readonly sparseBelow: number };
   readonly wire: { readonly push: WireFormat; readonly pull: WireFormat };
   readonly checkpoint: { readonly every: number; readonly keep: number };

@@ -1,9 +1,10 @@
 /** The initial values of a run that starts from a trained model: by name, all or none. */
 import { basename } from 'node:path';
-import { bytesOf } from '../../shared/checkpoint/safetensors.ts';
+import { bytesOf, sizeOfShape } from '../../shared/checkpoint/safetensors.ts';
 import { diffTopologies } from '../../shared/checkpoint/topology-diff.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import type { ModelDescription } from '../../shared/layout/model-description.ts';
+import { isActivationRange } from '../../shared/quantization/activation-range.ts';
 import type { Tf } from '../backend/tf.ts';
 import type { ModelVariables } from './describe-model.ts';
 import { readTrainedTensors } from './trained-model.ts';
@@ -79,12 +80,15 @@ function diffTensors(source: Tensors, { parameters, states }: Specs, frozen: Ten
     for (const { name, shape } of specs) {
       known.add(name);
       const tensor = source.get(name);
+      // A range that was never observed stays 0.
+      if (tensor === undefined && isActivationRange({ name })) continue;
       if (tensor === undefined) lines.push(`missing: ${kind} ${name} ${show(shape)}`);
       else if (show(tensor.shape) !== show(shape))
         lines.push(`shape differs: ${kind} ${name} is ${show(tensor.shape)} there, ${show(shape)} in the model`);
     }
   }
-  for (const [name, { shape }] of source) if (!known.has(name)) lines.push(`not in the model: ${name} ${show(shape)}`);
+  for (const [name, { shape }] of source)
+    if (!known.has(name) && !isActivationRange({ name })) lines.push(`not in the model: ${name} ${show(shape)}`);
   return lines;
 }
 
@@ -100,8 +104,8 @@ function diffFrozen(source: Tensors, frozen: Tensors): string[] {
   });
 }
 
-function concat(specs: readonly { readonly name: string }[], tensors: Tensors): Float32Array {
-  const parts = specs.map(({ name }) => (tensors.get(name) as TrainedTensor).values);
+function concat(specs: ModelDescription['states'], tensors: Tensors): Float32Array {
+  const parts = specs.map(({ name, shape }) => tensors.get(name)?.values ?? new Float32Array(sizeOfShape(shape)));
   const all = new Float32Array(parts.reduce((size, { length }) => size + length, 0));
   let at = 0;
   for (const part of parts) {

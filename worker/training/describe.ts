@@ -36,8 +36,9 @@ export async function describeJob(written: RunFile, options: DescribeOptions = {
   const backend = await resolveBackend(runFile.backend);
   const { source } = runFile.data;
   const { model, seed, distillation } = runFile;
+  const activations = runFile.document.quantization?.activations ?? null;
   const job = await atKey(runFile, ['distillation', 'teacher'], () =>
-    prepareJob({ backend, source, model, seed, distillation }),
+    prepareJob({ backend, source, model, seed, activations, distillation }),
   );
   const { description } = job;
   let notes: readonly string[] = [];

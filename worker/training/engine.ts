@@ -13,6 +13,7 @@ import type { Batch, Part } from '../data/dataset.ts';
 import { readInitialValues } from '../model/initial-values.ts';
 import { generatorAt, withSeed, withSeedSync } from '../model/seeded-random.ts';
 import type { DrawPlace } from '../model/seeded-random.ts';
+import type { ActivationPhase } from './activation-quantizer.ts';
 import { disposeJob, prepareJob } from './job.ts';
 import type { Job } from './job.ts';
 import { recalibratedState } from './recalibration.ts';
@@ -67,6 +68,8 @@ export class Engine {
   /** Parameters, then states. */
   #current: WeightSet = { tensors: [], users: 1 };
   #state: Float32Array;
+  /** Of the current weights. */
+  #clock = 0;
 
   private constructor(config: RunConfig, job: Job) {
     const { tf } = job.backend;
@@ -91,7 +94,8 @@ export class Engine {
     if (backend === 'auto') throw new WhittleError('INTERNAL', 'the backend is still auto: it is resolved at launch');
     const { model, seed, distillation } = config;
     const { source } = config.data;
-    return new Engine(config, await prepareJob({ backend, source, model, seed, distillation }));
+    const activations = config.quantization?.activations ?? null;
+    return new Engine(config, await prepareJob({ backend, source, model, seed, activations, distillation }));
   }
 
   /**
@@ -129,6 +133,7 @@ export class Engine {
     }
     const tensors = this.#layout.unpack(tf, packed, transformAt(this.#transforms, clock));
     tensors.push(...this.#stateTensors(state));
+    this.#clock = clock;
     const before = this.#current;
     this.#current = { tensors, users: 1 };
     this.#state = state.slice();
@@ -169,6 +174,16 @@ export class Engine {
   }
 
   /**
+   * Widens the ranges of activations to all that they are over the first `batches` global batches of the training data,
+   * with the weights and state now set and nothing quantized; the whole state in the description's order.
+   */
+  async calibrate(batches: number): Promise<Float32Array> {
+    const phase = { training: false, observe: 'largest', quantize: false } as const;
+    for (let step = 1; step <= batches; step++) await this.#passBatch(step, phase);
+    return concatValues(this.#tf, this.#states);
+  }
+
+  /**
    * Keeps the weights now set for evaluating `clock`, until `dropEvaluation`. The weights that a run ends with are
    * evaluated as they are exported: with recalibrated normalisation where the run file asks for it.
    * @param batches to recalibrate with; 0: as the moving averages are
@@ -188,7 +203,7 @@ export class Engine {
 
   /** Non-trainable state for the weights now set, its normalisation measured over the first `batches` batches of the run. */
   recalibrate(batches: number): Promise<Float32Array> {
-    return this.#recalibrated(this.#current, batches);
+    return this.#recalibrated(this.#current, this.#clock, batches);
   }
 
   /** @param chunk 0 .. numEvaluationChunks-1, of a clock that was kept */
@@ -205,7 +220,7 @@ export class Engine {
     const examples = Math.min(EVALUATION_CHUNK, test.size - start);
     const indices = Int32Array.from({ length: examples }, (_, i) => start + i);
     const batch = await drawBatch(test, indices, { seed: this.#config.seed, step: 0, slice: chunk });
-    if (kept.batches > 0) kept.states ??= this.#stateTensors(await this.#recalibrated(kept.set, kept.batches));
+    if (kept.batches > 0) kept.states ??= this.#stateTensors(await this.#recalibrated(kept.set, clock, kept.batches));
     const everything = [...this.#parameters, ...this.#states];
     assignAll(everything, kept.set.tensors);
     if (kept.states !== null) assignAll(this.#states, kept.states);
@@ -213,7 +228,11 @@ export class Engine {
       return tidied(this.#tf, () => {
         const { feeds, objective } = this.#job;
         const labels = feeds.labels(batch.labels);
-        const outputs = this.#forward(batch, examples, false);
+        const outputs = this.#forward(batch, examples, {
+          training: false,
+          observe: null,
+          quantize: this.#quantizes(clock),
+        });
         const lossSum = (objective.loss(labels, outputs).dataSync()[0] as number) * examples;
         return { correct: objective.correct(labels, outputs), lossSum, examples };
       });
@@ -250,13 +269,14 @@ export class Engine {
     });
   }
 
-  async #recalibrated(set: WeightSet, batches: number): Promise<Float32Array> {
+  async #recalibrated(set: WeightSet, clock: number, batches: number): Promise<Float32Array> {
     const tf = this.#tf;
     const everything = [...this.#parameters, ...this.#states];
     assignAll(everything, set.tensors);
     const before = concatValues(tf, this.#states);
     const { model } = this.#job.loaded;
-    const forward = (batch: number): Promise<void> => this.#trainingForward(batch);
+    const phase = { training: true, observe: null, quantize: this.#quantizes(clock) } as const;
+    const forward = (batch: number): Promise<void> => this.#passBatch(batch, phase);
     try {
       return await recalibratedState({ tf, model, states: this.#states, before, batches, forward });
     } catch (reason) {
@@ -266,15 +286,15 @@ export class Engine {
     }
   }
 
-  /** The whole batch at once, whatever the slices, for what it writes. */
-  async #trainingForward(step: number): Promise<void> {
+  /** A forward pass of the whole batch of a step, whatever the slices, for what it writes. */
+  async #passBatch(step: number, phase: ActivationPhase & { readonly training: boolean }): Promise<void> {
     const { seed, data } = this.#config;
     const { train } = this.#job.data;
     const { batchSize, order } = data;
     const indices = sliceIndices(step, 0, { batchSize, slices: 1, examples: train.size, order, seed });
     const place = { seed, step, slice: 0 };
     const batch = await drawBatch(train, indices, place);
-    withSeedSync(place, 'model', () => tidied(this.#tf, () => void this.#forward(batch, indices.length, true)));
+    withSeedSync(place, 'model', () => tidied(this.#tf, () => void this.#forward(batch, indices.length, phase)));
   }
 
   #compute(batch: Batch, examples: number): Omit<SliceResult, 'examples'> {
@@ -286,7 +306,8 @@ export class Engine {
         // Outside of what is differentiated: the teacher learns nothing.
         const advice = teacher?.logits(batch, examples);
         const { value, grads } = tf.variableGrads((): Scalar => {
-          const outputs = this.#forward(batch, examples, true);
+          const phase = { training: true, observe: 'average', quantize: this.#quantizes(this.#clock) } as const;
+          const outputs = this.#forward(batch, examples, phase);
           const own = objective.loss(labels, outputs);
           const loss = teacher === null || advice === undefined ? own : teacher.blend(own, outputs, advice);
           const penalty = objective.penalty();
@@ -308,9 +329,23 @@ export class Engine {
     }
   }
 
-  #forward(batch: Batch, examples: number, training: boolean): Tensor[] {
-    const { feeds, loaded } = this.#job;
-    const outputs = loaded.model.call(feeds.inputs(batch.inputs, examples), { training });
+  /** Whether activations are quantized with the weights of `clock`. */
+  #quantizes(clock: number): boolean {
+    return clock >= (this.#config.quantization?.beginStep ?? Infinity);
+  }
+
+  #forward(
+    batch: Batch,
+    examples: number,
+    { training, ...phase }: ActivationPhase & { readonly training: boolean },
+  ): Tensor[] {
+    const { feeds, loaded, activations } = this.#job;
+    let inputs = feeds.inputs(batch.inputs, examples);
+    if (activations !== null) {
+      activations.phase = phase;
+      inputs = activations.inputs(inputs);
+    }
+    const outputs = loaded.model.call(inputs, { training });
     return Array.isArray(outputs) ? outputs : [outputs];
   }
 }

@@ -3,6 +3,7 @@
  * against each other.
  */
 import type { DistillationConfig } from '../../shared/config/distillation.ts';
+import type { QuantizationConfig } from '../../shared/config/quantization.ts';
 import type { BackendKind, DataConfig } from '../../shared/config/types.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import type { ModelDescription } from '../../shared/layout/model-description.ts';
@@ -16,6 +17,8 @@ import { describeModel, disposeVariables, variablesOf } from '../model/describe-
 import type { ModelVariables } from '../model/describe-model.ts';
 import { loadModel } from '../model/load-model.ts';
 import type { LoadedModel } from '../model/load-model.ts';
+import { quantizeActivations } from './activation-quantizer.ts';
+import type { Quantized } from './activation-quantizer.ts';
 import { bindFeeds } from './feeds.ts';
 import type { Feeds } from './feeds.ts';
 import { createObjective } from './objective.ts';
@@ -23,11 +26,10 @@ import type { Objective } from './objective.ts';
 import { createTeacher } from './teacher.ts';
 import type { Teacher } from './teacher.ts';
 
-export interface Job {
+export interface Job extends Quantized {
   readonly backend: Backend;
   readonly data: Dataset;
   readonly loaded: LoadedModel;
-  readonly variables: ModelVariables;
   readonly feeds: Feeds;
   readonly objective: Objective;
   /** Null: the student learns from the labels alone. */
@@ -42,6 +44,7 @@ export async function prepareJob(options: {
   readonly model: string;
   readonly seed: number;
   readonly distillation?: DistillationConfig | undefined;
+  readonly activations?: QuantizationConfig['activations'];
 }): Promise<Job> {
   const backend = await loadBackend(options.backend);
   const { tf } = backend;
@@ -50,14 +53,16 @@ export async function prepareJob(options: {
   const needed = { inputShape: isShape(inputShape) ? inputShape : [], classes, labels: data.labels, data: data.source };
   const loaded = await loadModel(tf, options.model, options.seed, needed);
   const variables = variablesOf(loaded.model);
+  let held = variables;
   try {
-    const checked = check(tf, data, loaded, variables);
+    const checked = check(tf, data, loaded, variables, options.activations ?? null);
+    held = checked.variables;
     const { distillation } = options;
     const teacher = distillation === undefined ? null : await createTeacher(tf, distillation, loaded.model, data);
     const loss = teacher?.identity(checked.objective.identity) ?? checked.objective.identity;
-    return { backend, data, loaded, variables, ...checked, teacher, description: { ...checked.description, loss } };
+    return { backend, data, loaded, ...checked, teacher, description: { ...checked.description, loss } };
   } catch (reason) {
-    disposeVariables(variables);
+    disposeVariables(held);
     throw reason;
   }
 }
@@ -67,7 +72,8 @@ function check(
   data: Dataset,
   loaded: LoadedModel,
   variables: ModelVariables,
-): Pick<Job, 'feeds' | 'objective' | 'description'> {
+  activations: QuantizationConfig['activations'],
+): Pick<Job, 'feeds' | 'objective' | 'description' | 'variables' | 'activations'> {
   const { model, source } = loaded;
   const supported = assertSupported(model);
   if (variables.parameters.length === 0) {
@@ -77,10 +83,12 @@ function check(
   const objective = createObjective(tf, loaded, data, feeds.outputNames);
   const notes = [...loaded.notes, ...supported, ...objective.notes];
   const counts = { trainExamples: data.train.size, testExamples: data.test?.size ?? 0 };
+  const quantized = quantizeActivations(tf, model, variables, activations);
   return {
+    ...quantized,
     feeds,
     objective,
-    description: describeModel(model, { ...counts, notes }, variables),
+    description: describeModel(model, { ...counts, notes }, quantized.variables),
   };
 }
 

@@ -5,11 +5,13 @@
  */
 import type { RunConfig } from '../../shared/config/types.ts';
 import type { ParameterSpec } from '../../shared/layout/model-description.ts';
+import { fakeQuantizeWeights } from '../../shared/quantization/symmetric.ts';
+import { matchesGlob } from '../../shared/sparsity/glob.ts';
 import { clusteringTransform } from './clustering.ts';
 
 /**
- * Dense values of one parameter, row-major, to others of the same length; may write to a new array only. Pure, and
- * zeros stay exactly +0, since they may be dead.
+ * Dense values of one parameter, row-major, to others of the same length, in a new array. Pure, and zeros stay exactly
+ * +0, since they may be dead.
  */
 export type WeightTransform = (values: Float32Array, parameter: ParameterSpec) => Float32Array;
 
@@ -21,10 +23,25 @@ export interface TimedTransform {
   readonly transform: WeightTransform;
 }
 
-/** What the run file asks for, in the order in which it is applied. */
-export function weightTransforms({ clustering }: RunConfig): TimedTransform[] {
-  // Before quantization: a centroid rounded to the grid is still one value for all of its cluster.
-  return clustering === undefined ? [] : [clusteringTransform(clustering)];
+/**
+ * What the run file asks for, in the order in which it is applied. Quantization is last: nothing may leave its grid, and a
+ * centroid rounded to it is still one value for all of its cluster.
+ */
+export function weightTransforms(config: RunConfig): TimedTransform[] {
+  const { clustering } = config;
+  return [...(clustering === undefined ? [] : [clusteringTransform(clustering)]), ...quantization(config)];
+}
+
+function quantization({ quantization }: RunConfig): TimedTransform[] {
+  const weights = quantization?.weights ?? null;
+  if (quantization === undefined || weights === null) return [];
+  return [
+    {
+      beginStep: quantization.beginStep,
+      matches: ({ name, prunable }) => (quantization.match === null ? prunable : matchesGlob(quantization.match, name)),
+      transform: (values, parameter) => fakeQuantizeWeights(values, parameter, weights),
+    },
+  ];
 }
 
 /** All that act on the weights of `clock`, as one; null where none does. */

@@ -1,18 +1,11 @@
 import { WhittleError } from '../../../shared/errors.ts';
+import { evaluateAll, type WholeEvaluation } from '../../../worker/training/evaluate-all.ts';
 import { checkpointEngine } from '../../export/checkpoint-engine.ts';
 import { defineCommand } from '../command.ts';
 import { findCheckpoint, type FoundCheckpoint } from '../find-run.ts';
 import { formatCount, formatPercent } from '../quantities.ts';
 import { formatPairs } from '../report.ts';
 import { recalibrateOption, runsOption } from '../run-command.ts';
-
-export interface EvaluationResult {
-  /** Null where the labels are not classes. */
-  readonly testAccuracy: number | null;
-  /** Mean over the test set, without regularizers. */
-  readonly testLoss: number;
-  readonly examples: number;
-}
 
 export const command = defineCommand({
   name: 'evaluate',
@@ -62,7 +55,7 @@ async function evaluateCheckpoint(
   { folder, manifest }: FoundCheckpoint,
   recalibrate: number | undefined,
   warn: (message: string) => void,
-): Promise<EvaluationResult> {
+): Promise<WholeEvaluation> {
   const engine = await checkpointEngine(folder, manifest, warn);
   try {
     if (engine.numEvaluationChunks === 0) {
@@ -72,17 +65,7 @@ async function evaluateCheckpoint(
       );
     }
     engine.keepForEvaluation(manifest.clock, recalibrate ?? manifest.config.recalibrate?.batches ?? 0);
-    let correct: number | null = 0;
-    let lossSum = 0;
-    let examples = 0;
-    // In chunk order, as the run itself adds them.
-    for (let chunk = 0; chunk < engine.numEvaluationChunks; chunk++) {
-      const part = await engine.evaluateChunk(manifest.clock, chunk);
-      correct = part.correct === null || correct === null ? null : correct + part.correct;
-      lossSum += part.lossSum;
-      examples += part.examples;
-    }
-    return { testAccuracy: correct === null ? null : correct / examples, testLoss: lossSum / examples, examples };
+    return await evaluateAll(engine, manifest.clock);
   } finally {
     engine.dispose();
   }

@@ -7,6 +7,7 @@ import { formatPairs } from '../report.ts';
 import { recalibrateOption, runsOption } from '../run-command.ts';
 import type { ExportFormatName } from '../../export/export.ts';
 
+const QUANTIZE = ['int8'] as const;
 const FORMATS = ['tfjs', 'safetensors'] as const satisfies readonly ExportFormatName[];
 
 export const command = defineCommand({
@@ -23,6 +24,11 @@ export const command = defineCommand({
   },
   options: {
     format: { type: 'string', default: 'tfjs', choices: FORMATS, description: 'what to write' },
+    quantize: {
+      type: 'string',
+      choices: QUANTIZE,
+      description: 'store whole numbers: safetensors int8 per output channel, tfjs uint8 per tensor; 0 stays 0',
+    },
     out: { type: 'string', label: 'DIR', description: 'folder to write; default: <run>-<format> here' },
     force: { type: 'boolean', description: 'replace an export that lies in DIR' },
     step: { type: 'integer', label: 'N', min: 0, description: 'the newest checkpoint of this step or an earlier one' },
@@ -33,6 +39,10 @@ export const command = defineCommand({
     {
       command: 'export mine --out exported',
       effect: 'write the newest checkpoint of the run `mine` as a TensorFlow.js model',
+    },
+    {
+      command: 'export mine --quantize int8 --out small',
+      effect: 'store bytes for weights, and measure what that costs in accuracy',
     },
     {
       command: 'export mine --format safetensors --out exported --force',
@@ -50,6 +60,7 @@ export const command = defineCommand({
     const out = resolve(options.out ?? `${manifest.runId}-${format}`);
     const { exportRun } = await import('../../export/export.ts');
     const { recalibrate } = options;
+    const quantize = options.quantize as (typeof QUANTIZE)[number] | undefined;
     const exported = await exportRun({
       folder,
       format,
@@ -57,15 +68,32 @@ export const command = defineCommand({
       force: options.force,
       warn: (message) => output.warn(message),
       ...(recalibrate === undefined ? {} : { recalibrate }),
+      ...(quantize === undefined ? {} : { quantize }),
     });
+    const { quantization } = exported;
     output.result({ checkpoint: folder, out, ...exported }, () =>
       formatPairs([
         ['exported', out],
         ['from', folder],
         ['sparsity', formatPercent(exported.sparsity)],
         ['test accuracy', describeAccuracy(exported.testAccuracy, folder, manifest.model.testExamples)],
+        ...(quantization === undefined
+          ? []
+          : ([
+              ['weights', quantization.weights],
+              ['activations', quantization.activations],
+              [
+                'quantized accuracy',
+                quantization.testAccuracy === null ? 'none' : formatPercent(quantization.testAccuracy),
+              ],
+            ] as const)),
         ...exported.files.map(({ file, bytes, sha256 }) => [file, `${formatBytes(bytes)}, sha256 ${sha256}`] as const),
-        ['verified', 'read back, every weight equal to the checkpoint'],
+        [
+          'verified',
+          quantization === undefined
+            ? 'read back, every weight equal to the checkpoint'
+            : 'read back, every weight equal to what was measured',
+        ],
       ]),
     );
   },

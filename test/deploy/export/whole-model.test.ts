@@ -1,21 +1,13 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { exportRun } from '../../../deploy/export/export.ts';
 import { bytesOf } from '../../../shared/checkpoint/safetensors.ts';
 import { tf } from '../../../worker/backend/tf.ts';
 import { Engine } from '../../../worker/training/engine.ts';
-import { images } from './fixtures/image-data.ts';
+import { loadByStranger } from './stranger.ts';
 import { CONFIG, writeCheckpoint, type Written } from './support.ts';
-
-const STRANGER = fileURLToPath(new URL('./fixtures/load-stock.mjs', import.meta.url));
-const PIXELS = images(Int32Array.from({ length: 40 }, (_, i) => i));
 
 describe('export of a model with latent, frozen and non-trainable weights', () => {
   let engine: Engine;
@@ -117,23 +109,3 @@ describe('export of a model with latent, frozen and non-trainable weights', () =
     await exportRun({ folder: moved.folder, format: 'safetensors', out: join(other, 'out') });
   });
 });
-
-async function loadByStranger(folder: string): Promise<{ outputs: number[]; weights: string[] }> {
-  const server = createServer((request, response) => {
-    readFile(join(folder, request.url ?? '')).then(
-      (bytes) => response.end(bytes),
-      () => response.writeHead(404).end(),
-    );
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  try {
-    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/model.json`;
-    const { stdout } = await promisify(execFile)(process.execPath, [STRANGER, url, JSON.stringify([...PIXELS])]);
-    // TensorFlow.js may put a banner before it.
-    const line = stdout.split('\n').find((each) => each.startsWith('{')) ?? '';
-    return JSON.parse(line) as { outputs: number[]; weights: string[] };
-  } finally {
-    server.closeAllConnections();
-    await new Promise((resolve) => server.close(resolve));
-  }
-}
