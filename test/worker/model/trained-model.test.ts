@@ -70,6 +70,24 @@ describe('a run that starts from a trained model', () => {
     assert.deepEqual([...(tensors.get('h')?.values ?? [])], [0.5]);
   });
 
+  it('starts ranges of activations at 0 where the source observed none, and leaves out those the model has not', async () => {
+    const { source } = CONFIG.data;
+    const activations = { bits: 8, decay: 0.99 } as const;
+    const ranged = await prepareJob({ backend: 'wasm', source, model: CONFIG.model, seed: CONFIG.seed, activations });
+    jobs.push(ranged);
+    const { state } = await readInitialValues(tf, checkpoint.folder, ranged.description, ranged.variables);
+    const ranges = ranged.description.states.filter(({ name }) => name.endsWith('/activation_range')).length;
+    assert.ok(ranges > 0);
+    assert.deepEqual([...state], [...checkpoint.state, ...new Array<number>(ranges).fill(0)]);
+    await writeSafetensors(at('ranged.safetensors'), [{ name: 'x/activation_range', dtype: 'F32', shape: [] }], {}, [
+      new Uint8Array(4),
+    ]);
+    await assert.rejects(
+      readInitialValues(tf, at('ranged.safetensors'), job.description, job.variables),
+      (error: Error) => !error.message.includes('activation_range'),
+    );
+  });
+
   it('names every tensor that is missing, too much or of another shape', async () => {
     const model = folder.write(
       'other.mjs',

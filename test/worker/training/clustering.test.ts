@@ -7,6 +7,7 @@ import type { RunConfig } from '../../../shared/config/types.ts';
 import { tf } from '../../../worker/backend/tf.ts';
 import { readTrainedTensors } from '../../../worker/model/trained-model.ts';
 import { Engine } from '../../../worker/training/engine.ts';
+import { transformAt, weightTransforms } from '../../../worker/training/weight-transforms.ts';
 import { writeCheckpoint } from '../../deploy/export/support.ts';
 import { engineConfig, fixture } from '../../fixtures/config.ts';
 import { temporaryFolder } from '../../fixtures/user-module.ts';
@@ -71,6 +72,26 @@ describe('weight clustering in workers', () => {
       assert.equal(tensors.get('dense_1/kernel')?.values.filter((value) => Object.is(value, 0)).length, zeros);
     });
   }
+
+  it('leaves as few values where weights are quantized as well, all of them on the grid', () => {
+    const weights = Float32Array.from({ length: 64 }, (_, i) => (i % 5 === 0 ? 0 : i / 50 - 0.61));
+    const quantization = {
+      weights: { bits: 8, perChannel: false },
+      activations: null,
+      beginStep: 0,
+      match: null,
+    } as const;
+    const config = engineConfig({ clustering: { ...CLUSTERING, clusters: 4 }, quantization });
+    const kernel = { name: 'dense_1/kernel', shape: [16, 4], layerKind: 'Dense', prunable: true };
+    const values = transformAt(weightTransforms(config), 7)?.(weights, kernel) ?? weights;
+    const clustered = clusterValues(weights, 4, 'linear');
+    const step = Math.max(...clustered.map(Math.abs)) / 127;
+    assert.equal(new Set(values).size, 4);
+    values.forEach((value, i) => {
+      assert.ok(Math.abs(value - (clustered[i] as number)) <= step / 2 + 1e-6);
+      assert.ok(Math.abs(value / step - Math.round(value / step)) < 1e-3);
+    });
+  });
 
   it('exports recalibrated states beside them, as asked or as the run says', async () => {
     const engine = await create();
