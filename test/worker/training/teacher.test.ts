@@ -80,6 +80,15 @@ describe('a student with a teacher', () => {
     assert.equal(tf.memory().numTensors, held);
   });
 
+  it('hears the same of an example whatever else is in the batch: neither batch statistics nor dropout', async () => {
+    const distillation = { teacher, temperature: 2, weight: 1 };
+    const whole = await (await create({ distillation })).gradient(2, 0);
+    const sliced = await create({ distillation }, 4);
+    let loss = 0;
+    for (let slice = 0; slice < 4; slice++) loss += (await sliced.gradient(2, slice)).loss / 4;
+    assert.ok(Math.abs(loss - whole.loss) < 1e-5 * whole.loss, `${loss}, not ${whole.loss}`);
+  });
+
   it('leaves a student alone that says what its teacher says', async () => {
     const config = engineConfig();
     const engine = await create();
