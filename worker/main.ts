@@ -207,6 +207,7 @@ class WorkerRole {
 
   async #sendInitial({ generation, cuts, servers }: SendInitial__Output): Promise<void> {
     const compute = this.#built();
+    await compute.loadInitial();
     const links = this.#connect(generation, cuts, servers);
     try {
       await links.sendInitial(await compute.initialWeights(), await compute.initialState());

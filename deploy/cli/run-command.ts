@@ -21,6 +21,14 @@ export const runsOption = {
   description: 'folder of run directories',
 } as const satisfies OptionDefinitions[string];
 
+/** Option of the commands that take a checkpoint as it would be used. */
+export const recalibrateOption = {
+  type: 'integer',
+  label: 'N',
+  min: 0,
+  description: 'measure batch normalisation anew over N batches of the training data; default: as the run file says',
+} as const satisfies OptionDefinitions[string];
+
 /** Options that `launch` and `resume` share. */
 export const startOptions = {
   runsDir: runsOption,

@@ -1,10 +1,13 @@
-import { denseChunks, locatedAt } from '../../shared/checkpoint/digests.ts';
+import { type DenseChunk, denseChunks, locatedAt } from '../../shared/checkpoint/digests.ts';
 import { stateSize } from '../../shared/checkpoint/manifest-file.ts';
 import type { Manifest } from '../../shared/checkpoint/manifest.ts';
 import { readState } from '../../shared/checkpoint/reshard.ts';
-import { bytesOf, type TensorSpec } from '../../shared/checkpoint/safetensors.ts';
+import { bytesOf, sizeOfShape, type TensorSpec } from '../../shared/checkpoint/safetensors.ts';
 import { WhittleError } from '../../shared/errors.ts';
+import type { ParameterSpec } from '../../shared/layout/model-description.ts';
 import { isActivationRange } from '../../shared/quantization/activation-range.ts';
+import { transformAt, weightTransforms } from '../../worker/training/weight-transforms.ts';
+import type { ExportSource } from './format.ts';
 
 /** Every tensor of a checkpoint, dense float32: parameters in model order, then states in model order. */
 export function denseTensors({ model }: Manifest): TensorSpec[] {
@@ -17,10 +20,42 @@ export function withoutRanges(manifest: Manifest): Manifest {
   return { ...manifest, model: { ...model, states: model.states.filter((state) => !isActivationRange(state)) } };
 }
 
-/** The bytes of `denseTensors` end to end: effective weights (dead = +0), then states. */
-export async function* denseBytes(folder: string, manifest: Manifest): AsyncGenerator<Uint8Array> {
-  for await (const { weights } of denseChunks(manifest, locatedAt(folder))) yield bytesOf(weights);
-  yield bytesOf((await readState(folder, manifest)).subarray(0, stateSize(manifest)));
+/** The bytes of `denseTensors` end to end: effective weights (dead = +0), clustered where the run clusters, then states. */
+export async function* denseBytes({
+  folder,
+  manifest,
+  state,
+}: Pick<ExportSource, 'folder' | 'manifest' | 'state'>): AsyncGenerator<Uint8Array> {
+  for await (const values of clustered(manifest, denseChunks(manifest, locatedAt(folder)))) yield bytesOf(values);
+  yield bytesOf((state ?? (await readState(folder, manifest))).subarray(0, stateSize(manifest)));
+}
+
+/** Chunks of weights as they are, or whole parameters where weights are clustered. */
+async function* clustered(manifest: Manifest, chunks: AsyncIterable<DenseChunk>): AsyncGenerator<Float32Array> {
+  // Float32 exports of runs that quantize keep the weights behind the whole numbers.
+  const { quantization: _, ...config } = manifest.config;
+  const transform = transformAt(weightTransforms(config), manifest.clock);
+  if (transform === null) {
+    for await (const { weights } of chunks) yield weights;
+    return;
+  }
+  const { parameters } = manifest.model;
+  let index = 0;
+  let values = new Float32Array(sizeOfShape(parameters[0]?.shape ?? []));
+  let filled = 0;
+  for await (const { weights } of chunks) {
+    for (let at = 0; at < weights.length;) {
+      const part = weights.subarray(at, at + values.length - filled);
+      values.set(part, filled);
+      at += part.length;
+      filled += part.length;
+      if (filled < values.length) break;
+      yield transform(values, parameters[index] as ParameterSpec);
+      index++;
+      values = new Float32Array(sizeOfShape(parameters[index]?.shape ?? []));
+      filled = 0;
+    }
+  }
 }
 
 /** Throws DISK unless both streams have the same bytes, however they are cut into chunks. */

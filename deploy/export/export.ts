@@ -3,10 +3,12 @@ import { readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { digestCheckpoint, locatedAt, survivorsByParameter } from '../../shared/checkpoint/digests.ts';
 import { diskError, errorCode, makeFolder, syncFolder, writeDurably } from '../../shared/checkpoint/durable.ts';
+import type { Manifest } from '../../shared/checkpoint/manifest.ts';
 import { hashFile, verifyCheckpoint } from '../../shared/checkpoint/verify.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import type { LayerResult } from '../../shared/telemetry/run-status.ts';
 import { whittleVersion } from '../../shared/version.ts';
+import { batchesOfRun, checkpointEngine } from './checkpoint-engine.ts';
 import type { ExportFormat, ExportSource } from './format.ts';
 import { quantizedExport, type QuantizationReport } from './quantized-export.ts';
 import { safetensorsFormat } from './safetensors-format.ts';
@@ -27,6 +29,9 @@ export interface ExportOptions {
   readonly out: string;
   /** Replace an earlier export at `out`. Default false. */
   readonly force?: boolean;
+  /** Batches that batch normalisation is measured over anew, 0: as the moving averages are. Default: as the run says. */
+  readonly recalibrate?: number;
+  readonly warn?: (message: string) => void;
 }
 
 /** `export-manifest.json`, written last. */
@@ -60,11 +65,15 @@ export async function exportRun(options: ExportOptions): Promise<ExportManifest>
   const manifest = await verifyCheckpoint(folder);
   const { maskDigest, weightsDigest } = await digestCheckpoint(manifest, locatedAt(folder));
   const layers = await survivorsByParameter(manifest, locatedAt(folder));
-  const { runId, generation, clock, testAccuracy, sparsity } = manifest;
+  const { runId, generation, clock, sparsity } = manifest;
+  const batches = options.recalibrate ?? manifest.config.recalibrate?.batches ?? 0;
+  // The run's own evaluation is that of this export only where both recalibrate alike.
+  const testAccuracy = batches === batchesOfRun(manifest) ? manifest.testAccuracy : null;
   const facts = { whittleVersion, runId, generation, clock, testAccuracy, sparsity, maskDigest, weightsDigest };
   const source: ExportSource = {
     folder,
     manifest,
+    state: batches === 0 ? null : await recalibrated(folder, manifest, batches, options.warn ?? (() => undefined)),
     metadata: Object.fromEntries(Object.entries(facts).map(([key, value]) => [key, String(value)])),
   };
   const quantized = options.quantize === undefined ? null : await quantizedExport(options.format, source);
@@ -90,6 +99,20 @@ export async function exportRun(options: ExportOptions): Promise<ExportManifest>
     throw await diskError(out, 0, error);
   } finally {
     await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
+  }
+}
+
+async function recalibrated(
+  folder: string,
+  manifest: Manifest,
+  batches: number,
+  warn: (message: string) => void,
+): Promise<Float32Array> {
+  const engine = await checkpointEngine(folder, manifest, warn);
+  try {
+    return await engine.recalibrate(batches);
+  } finally {
+    engine.dispose();
   }
 }
 

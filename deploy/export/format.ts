@@ -10,6 +10,8 @@ export interface ExportSource {
   /** The checkpoint's folder, verified. */
   readonly folder: string;
   readonly manifest: Manifest;
+  /** Recalibrated non-trainable state; null: the checkpoint's. */
+  readonly state: Float32Array | null;
   /** Facts for the file's own metadata. */
   readonly metadata: Readonly<Record<string, string>>;
 }

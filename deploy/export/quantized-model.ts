@@ -33,7 +33,7 @@ export interface QuantizedModel {
   readonly parameters: readonly QuantizedParameter[];
   /** Bit 1 = survivor, over the whole parameter space. */
   readonly mask: Uint8Array;
-  /** The checkpoint's non-trainable state. */
+  /** The checkpoint's non-trainable state, recalibrated where asked for. */
   readonly state: Float32Array;
 }
 
@@ -45,7 +45,7 @@ export type PrecisionOf = (parameter: ParameterSpec) => WeightPrecision | null;
  * export's is another. Memory: the dense model twice.
  */
 export async function quantizeModel(
-  { folder, manifest }: ExportSource,
+  { folder, manifest, state: recalibrated }: ExportSource,
   precisionOf: PrecisionOf,
   options: { readonly keepsOwn: boolean },
 ): Promise<QuantizedModel> {
@@ -66,7 +66,7 @@ export async function quantizeModel(
     const quantized = { whole, scales, channels, bits: precision.bits };
     return { spec, values: dequantizePerChannel(whole, channels, scales), quantized };
   });
-  return { parameters, mask, state: state ?? new Float32Array(0) };
+  return { parameters, mask, state: recalibrated ?? state ?? new Float32Array(0) };
 }
 
 /** The values of all parameters, packed over the survivors in flat order. */

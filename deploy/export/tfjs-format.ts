@@ -16,11 +16,11 @@ const MODEL = 'model.json';
 const WEIGHTS = 'weights.bin';
 
 /** TensorFlow.js layers format: `tf.loadLayersModel('https://.../model.json')` takes it as it is. */
-export const tfjsFormat: ExportFormat = async (folder, { folder: checkpoint, ...source }) => {
+export const tfjsFormat: ExportFormat = async (folder, source) => {
   const manifest = withoutRanges(source.manifest);
   const frozen = await untrainedWeights(manifest);
   const tensors = [...denseTensors(manifest), ...frozen];
-  const bytes = (): AsyncIterable<Uint8Array> => allBytes(checkpoint, manifest, frozen);
+  const bytes = (): AsyncIterable<Uint8Array> => allBytes({ ...source, manifest }, frozen);
   return writeLayersModel(folder, {
     topology: manifest.model.topology,
     metadata: source.metadata,
@@ -76,11 +76,10 @@ export async function untrainedWeights(manifest: Manifest): Promise<FrozenWeight
 }
 
 async function* allBytes(
-  folder: string,
-  manifest: Manifest,
+  source: Parameters<typeof denseBytes>[0],
   frozen: readonly FrozenWeight[],
 ): AsyncGenerator<Uint8Array> {
-  yield* denseBytes(folder, manifest);
+  yield* denseBytes(source);
   for (const { bytes } of frozen) yield bytes;
 }
 

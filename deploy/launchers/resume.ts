@@ -83,7 +83,8 @@ export async function prepareResume(options: ResumeOptions): Promise<PreparedRes
       if (goesBack && options.again !== true) throw wouldGoBack(finished, from.manifest.clock, options.step, warnings);
       if (!goesBack && !asksForMore) return { finished };
     }
-    const job = await describeJob(runFile);
+    const runsDirectory = options.runsDirectory ?? DEFAULT_RUNS;
+    const job = await describeJob(runFile, { runsDirectory, resumes: true });
     requireSameModel(from.manifest.model, job.description, from.folder);
     const changed = changedBehaviour(from.manifest.model, job.description, basename(from.folder));
     if (changed !== null) warnings.push(changed);
@@ -208,7 +209,7 @@ export function differences(
     );
   }
   const changed = [
-    ...(['seed', 'data', 'consistency', 'sparsity', 'kernels', 'wire'] as const).filter(
+    ...(['seed', 'data', 'consistency', 'sparsity', 'distillation', 'clustering', 'kernels', 'wire'] as const).filter(
       (key) => !isDeepStrictEqual(before[key], now[key]),
     ),
     ...(['slices', 'backend'] as const).filter((key) => was[key] !== is[key]).map((key) => `cluster.${key}`),

@@ -56,7 +56,7 @@ export async function prepareLaunch(options: LaunchOptions): Promise<PreparedRun
   const launcher = launcherOf(options.on, launcherOptions);
   const runsDirectory = resolvePath(options.runsDirectory ?? DEFAULT_RUNS);
   if (options.runId !== undefined) await RunDirectory.requireFree(runsDirectory, options.runId);
-  const job = await describeJob(loadRunFile(options.runFile, { set: options.set ?? [] }));
+  const job = await describeJob(loadRunFile(options.runFile, { set: options.set ?? [] }), { runsDirectory });
   const { description, warnings } = job;
   const config = withFaults(job.config, options.faults, launcher);
   await checkSecurity(config.security);

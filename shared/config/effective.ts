@@ -44,6 +44,7 @@ export function parseRunConfig(text: string, label = 'effective run file'): RunC
     ...(runFile.backend === 'auto' ? ['cluster.backend: auto'] : []),
     ...(document.training.steps === undefined ? ['training.epochs'] : []),
     ...(document.training.evaluateEvery === undefined ? ['training.evaluateEvery (missing)'] : []),
+    ...(typeof (document.clustering?.beginStep ?? 0) === 'number' ? [] : ['clustering.beginStep']),
     ...document.sparsity.flatMap(({ schedule }, k) =>
       openPositions(schedule).map(
         ({ path, position }) => `${nameOf(['sparsity', k, 'schedule', ...path])}: ${position}`,

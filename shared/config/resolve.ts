@@ -1,6 +1,7 @@
 import type { ParameterSpec } from '../layout/model-description.ts';
 import { matchesGlob } from '../sparsity/glob.ts';
 import { checkRewind, resolveRewind } from './resolve-rewind.ts';
+import { checkClustering, resolveClustering } from './resolve-clustering.ts';
 import { checkQuantization, resolveQuantization } from './resolve-quantization.ts';
 import { checkGlob, checkRules, epochSteps, numSteps, resolveRules } from './resolve-sparsity.ts';
 import type { RunFile } from './run-file.ts';
@@ -28,14 +29,17 @@ const ADAMW_WEIGHT_DECAY = 0.01;
 /** The effective run file. Throws RUN_FILE, all problems at once, where the file does not fit the facts. */
 export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
   const { document } = runFile;
-  const { cluster, consistency, training, kernels, wire, checkpoint } = document;
+  const { cluster, consistency, training, kernels, wire, checkpoint, recalibrate } = document;
+  const { initialize, distillation } = runFile;
   const problems = [
     ...checkRules(document, facts),
+    ...checkClustering(document, facts),
     ...checkQuantization(document, facts),
     ...checkRewind(document, facts),
     ...checkGlob(training.decay.match, ['training', 'decay', 'match'], facts.parameterNames),
   ];
   if (problems.length > 0) throw runFile.source.error(problems);
+  const clustering = resolveClustering(document, facts.trainExamples);
   return {
     name: runFile.name,
     seed: runFile.seed,
@@ -61,6 +65,10 @@ export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
         (facts.testExamples === 0 ? 0 : epochSteps(1, facts.trainExamples, document.data.batchSize)),
     },
     sparsity: resolveRules(document, facts.trainExamples),
+    ...(initialize === undefined ? {} : { initialize }),
+    ...(distillation === undefined ? {} : { distillation }),
+    ...(clustering === undefined ? {} : { clustering }),
+    ...(recalibrate === undefined ? {} : { recalibrate }),
     ...resolveQuantization(document, facts.trainExamples),
     ...resolveRewind(document, facts.trainExamples),
     kernels,

@@ -2,9 +2,12 @@ import { readFileSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import { WhittleError } from '../errors.ts';
 import { coordinationProblems, resolveCoordination } from './coordination.ts';
+import { type DistillationConfig, resolveDistillation } from './distillation.ts';
+import { type InitializeConfig, resolveInitialize } from './initialize.ts';
 import { commandLine } from '../invocation.ts';
 import { problemsOf, valueAt } from './problems.ts';
 import { faultProblems } from './faults.ts';
+import { checkClustering } from './resolve-clustering.ts';
 import { checkQuantization } from './resolve-quantization.ts';
 import { checkRules } from './resolve-sparsity.ts';
 import { isPath, runFileSchema, type RunFileDocument, workerRange } from './schema.ts';
@@ -25,6 +28,9 @@ export interface RunFile {
   readonly data: DataConfig;
   readonly coordination: CoordinationConfig;
   readonly security: SecurityConfig;
+  /** Paths are absolute, ids of runs as they are. */
+  readonly initialize: InitializeConfig | undefined;
+  readonly distillation: DistillationConfig | undefined;
   /** The backend as the user wrote it, `auto` included. */
   readonly backend: RunFileDocument['cluster']['backend'];
   /** The rest as written, with the defaults that are known by now. */
@@ -55,6 +61,7 @@ export function parseRunFile(text: string, path: string, options: { readonly set
     ...relationProblems(document),
     ...coordinationProblems(document.coordination),
     ...checkRules(document, {}),
+    ...checkClustering(document, {}),
     ...checkQuantization(document, {}),
     ...faultProblems(document),
   );
@@ -72,6 +79,8 @@ export function parseRunFile(text: string, path: string, options: { readonly set
       ...document.security,
       certificates: document.security.certificates === null ? null : resolve(folder, document.security.certificates),
     },
+    initialize: resolveInitialize(document.initialize, folder),
+    distillation: resolveDistillation(document.distillation, folder),
     backend: document.cluster.backend,
     document,
     source,

@@ -1,9 +1,13 @@
 import * as z from 'zod';
+import { clusteringSchema } from './clustering.ts';
 import { coordinationSchema } from './coordination.ts';
 import { choice, flag, kinds, mapping, only, real, whole } from './fields.ts';
-import { quantizationSchema } from './quantization.ts';
 import { rewindSchema } from './rewind.ts';
 import { sparsitySchema } from './schema-sparsity.ts';
+import { distillationSchema } from './distillation.ts';
+import { initializeSchema } from './initialize.ts';
+import { quantizationSchema } from './quantization.ts';
+import { recalibrateSchema } from './recalibrate.ts';
 import { nearest } from './suggest.ts';
 
 /** Built-in data sets, by name. */
@@ -191,6 +195,10 @@ export const runFileSchema = mapping('A Whittle run file', {
   }),
   sparsity: sparsitySchema,
   rewind: rewindSchema,
+  initialize: initializeSchema,
+  distillation: distillationSchema,
+  clustering: clusteringSchema,
+  recalibrate: recalibrateSchema,
   quantization: quantizationSchema,
   kernels: mapping('how layers are computed', {
     sparseBelow: real('density below which a layer runs sparse, 0 to 1; default 0.2', { min: 0, max: 1 }).default(0.2),

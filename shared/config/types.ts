@@ -1,4 +1,8 @@
 import type { RewindConfig } from './rewind.ts';
+import type { ClusteringConfig } from './clustering.ts';
+import type { DistillationConfig } from './distillation.ts';
+import type { InitializeConfig } from './initialize.ts';
+import type { RecalibrateConfig } from './recalibrate.ts';
 import type { QuantizationConfig } from './quantization.ts';
 
 /**
@@ -22,6 +26,10 @@ export interface RunConfig {
   readonly sparsity: readonly SparsityRule[];
   /** Absent: none. Ascending by `at`. */
   readonly rewind?: readonly RewindConfig[];
+  readonly initialize?: InitializeConfig;
+  readonly distillation?: DistillationConfig;
+  readonly clustering?: ClusteringConfig;
+  readonly recalibrate?: RecalibrateConfig;
   /** Quantization-aware training; absent: none. */
   readonly quantization?: QuantizationConfig;
   readonly kernels: { readonly sparseBelow: number };

@@ -38,7 +38,7 @@ async function checkPart(
   for (const [key, column] of columnsOf(inputs, 'inputs')) checkFinite(column, key, indices, name);
   checkLabels(job, labels, indices, name);
   const { tf } = job.backend;
-  const { feeds, objective, loaded } = job;
+  const { feeds, objective, loaded, teacher } = job;
   tf.tidy(() => {
     let fed: Tensor[];
     try {
@@ -47,8 +47,10 @@ async function checkPart(
       if (!(reason instanceof WhittleError)) throw reason;
       throw new WhittleError(reason.code, `${name}: ${reason.rawMessage}`, { cause: reason, data: reason.data });
     }
-    const outputs = withSeedSync(place, 'model', () => loaded.model.call(fed, { training: false }));
-    const loss = objective.loss(feeds.labels(labels), Array.isArray(outputs) ? outputs : [outputs]);
+    const called = withSeedSync(place, 'model', () => loaded.model.call(fed, { training: false }));
+    const outputs = Array.isArray(called) ? called : [called];
+    const own = objective.loss(feeds.labels(labels), outputs);
+    const loss = teacher?.blend(own, outputs, teacher.logits({ inputs, labels }, examples)) ?? own;
     const value = loss.dataSync()[0] as number;
     if (Number.isFinite(value)) return;
     throw new WhittleError(

@@ -42,6 +42,11 @@ export class ComputeClient {
     }
   }
 
+  /** See Engine. */
+  loadInitial(): Promise<void> {
+    return this.#thread.call('loadInitial', null);
+  }
+
   initialWeights(): Promise<Float32Array> {
     return this.#thread.call('initialWeights', null);
   }

@@ -30,6 +30,7 @@ serveThread(parentPort, {
     const { description, fingerprint, numEvaluationChunks } = engine;
     return { description, fingerprint, numEvaluationChunks };
   }),
+  loadInitial: first(() => running().loadInitial()),
   initialWeights: first(() => moved(running().initialWeights())),
   initialState: first(() => moved(running().initialState())),
   setMask: first(({ bitmap }: { bitmap: Uint8Array | null }) => running().setMask(bitmap)),

@@ -12,12 +12,13 @@ import { pushedSet } from '../../shared/sparsity/gradient-set.ts';
 import { sliceIndices } from '../../shared/layout/slices.ts';
 import type { Tf } from '../backend/tf.ts';
 import type { Batch, Part } from '../data/dataset.ts';
-import { disposeVariables } from '../model/describe-model.ts';
+import { readInitialValues } from '../model/initial-values.ts';
 import { generatorAt, withSeed, withSeedSync } from '../model/seeded-random.ts';
 import type { DrawPlace } from '../model/seeded-random.ts';
 import type { ActivationPhase } from './activation-quantizer.ts';
-import { prepareJob } from './job.ts';
+import { disposeJob, prepareJob } from './job.ts';
 import type { Job } from './job.ts';
+import { recalibratedState } from './recalibration.ts';
 import { PackedLayout, assignAll, concatValues, release, viewOfTensor } from './weight-sets.ts';
 import type { WeightSet } from './weight-sets.ts';
 import { transformAt, weightTransforms } from './weight-transforms.ts';
@@ -41,6 +42,14 @@ export interface ChunkResult {
   readonly examples: number;
 }
 
+/** Weights kept for evaluation. */
+interface Kept {
+  readonly set: WeightSet;
+  readonly batches: number;
+  /** Recalibrated, once the first chunk was asked for; null: those of the set. */
+  states: readonly Tensor[] | null;
+}
+
 /** Examples in an evaluation chunk; fixed, because losses are added chunk by chunk. */
 export const EVALUATION_CHUNK = 500;
 
@@ -54,8 +63,8 @@ export class Engine {
   readonly #space: ParameterSpace;
   readonly #parameters: readonly Variable[];
   readonly #states: readonly Variable[];
-  readonly #initial: { readonly weights: Float32Array; readonly state: Float32Array };
-  readonly #kept = new Map<number, WeightSet>();
+  #initial: { readonly weights: Float32Array; readonly state: Float32Array };
+  readonly #kept = new Map<number, Kept>();
   readonly #transforms: readonly TimedTransform[];
   #layout: PackedLayout;
   #mask: Uint8Array;
@@ -89,10 +98,20 @@ export class Engine {
   static async create({ config }: { readonly config: RunConfig }): Promise<Engine> {
     const { backend } = config.cluster;
     if (backend === 'auto') throw new WhittleError('INTERNAL', 'the backend is still auto: it is resolved at launch');
+    const { model, seed, distillation } = config;
     const { source } = config.data;
     const activations = config.quantization?.activations ?? null;
-    const { model, seed } = config;
-    return new Engine(config, await prepareJob({ backend, source, model, seed, activations }));
+    return new Engine(config, await prepareJob({ backend, source, model, seed, activations, distillation }));
+  }
+
+  /**
+   * Reads the initial values of a run that starts from a trained model. Only who sends them needs it: a run that has
+   * its first checkpoint asks nobody for initial values. Errors: CHECKPOINT, UNSUPPORTED.
+   */
+  async loadInitial(): Promise<void> {
+    const { initialize } = this.#config;
+    if (initialize === undefined) return;
+    this.#initial = await readInitialValues(this.#tf, initialize.from, this.description, this.#job.variables);
   }
 
   /** Dense, in flat order. */
@@ -120,12 +139,7 @@ export class Engine {
       throw new WhittleError('INTERNAL', `${state.length} state values for ${this.#initial.state.length}`);
     }
     const tensors = this.#layout.unpack(tf, packed, transformAt(this.#transforms, clock));
-    let at = 0;
-    for (const variable of this.#states) {
-      // Copied: few values, and the delta below needs them as they were.
-      tensors.push(tf.tensor(state.slice(at, at + variable.size), variable.shape));
-      at += variable.size;
-    }
+    tensors.push(...this.#stateTensors(state));
     this.#clock = clock;
     const before = this.#current;
     this.#current = { tensors, users: 1 };
@@ -181,29 +195,32 @@ export class Engine {
    * with the weights and state now set and nothing quantized; the whole state in the description's order.
    */
   async calibrate(batches: number): Promise<Float32Array> {
-    const { seed, data } = this.#config;
-    const { train } = this.#job.data;
-    const tf = this.#tf;
-    for (let step = 1; step <= batches; step++) {
-      const options = { batchSize: data.batchSize, slices: 1, examples: train.size, order: data.order, seed };
-      const indices = sliceIndices(step, 0, options);
-      const batch = await drawBatch(train, indices, { seed, step, slice: 0 });
-      tidied(tf, () => this.#forward(batch, indices.length, { training: false, observe: 'largest', quantize: false }));
-    }
-    return concatValues(tf, this.#states);
+    const phase = { training: false, observe: 'largest', quantize: false } as const;
+    for (let step = 1; step <= batches; step++) await this.#passBatch(step, phase);
+    return concatValues(this.#tf, this.#states);
   }
 
-  /** Keeps the weights now set for evaluating `clock`, until `dropEvaluation`. */
-  keepForEvaluation(clock: number): void {
+  /**
+   * Keeps the weights now set for evaluating `clock`, until `dropEvaluation`. The weights that a run ends with are
+   * evaluated as they are exported: with recalibrated normalisation where the run file asks for it.
+   * @param batches to recalibrate with; 0: as the moving averages are
+   */
+  keepForEvaluation(clock: number, batches = this.#batchesAt(clock)): void {
     if (this.#kept.has(clock)) this.dropEvaluation(clock);
     this.#current.users++;
-    this.#kept.set(clock, this.#current);
+    this.#kept.set(clock, { set: this.#current, batches, states: null });
   }
 
   dropEvaluation(clock: number): void {
     const kept = this.#kept.get(clock);
-    if (kept !== undefined) release(kept);
+    if (kept !== undefined) release(kept.set);
+    kept?.states?.forEach((tensor) => tensor.dispose());
     this.#kept.delete(clock);
+  }
+
+  /** Non-trainable state for the weights now set, its normalisation measured over the first `batches` batches of the run. */
+  recalibrate(batches: number): Promise<Float32Array> {
+    return this.#recalibrated(this.#current, this.#clock, batches);
   }
 
   /** @param chunk 0 .. numEvaluationChunks-1, of a clock that was kept */
@@ -220,8 +237,10 @@ export class Engine {
     const examples = Math.min(EVALUATION_CHUNK, test.size - start);
     const indices = Int32Array.from({ length: examples }, (_, i) => start + i);
     const batch = await drawBatch(test, indices, { seed: this.#config.seed, step: 0, slice: chunk });
+    if (kept.batches > 0) kept.states ??= this.#stateTensors(await this.#recalibrated(kept.set, clock, kept.batches));
     const everything = [...this.#parameters, ...this.#states];
-    assignAll(everything, kept.tensors);
+    assignAll(everything, kept.set.tensors);
+    if (kept.states !== null) assignAll(this.#states, kept.states);
     try {
       return tidied(this.#tf, () => {
         const { feeds, objective } = this.#job;
@@ -245,22 +264,69 @@ export class Engine {
   dispose(): void {
     for (const clock of [...this.#kept.keys()]) this.dropEvaluation(clock);
     release(this.#current);
-    disposeVariables(this.#job.variables);
+    disposeJob(this.#job);
   }
 
   get #tf() {
     return this.#job.backend.tf;
   }
 
+  #batchesAt(clock: number): number {
+    const { training, recalibrate } = this.#config;
+    return clock === training.steps ? (recalibrate?.batches ?? 0) : 0;
+  }
+
+  #stateTensors(state: Float32Array): Tensor[] {
+    let at = 0;
+    return this.#states.map(({ shape, size }) => {
+      // Copied: few values, and others need them as they were.
+      const tensor = this.#tf.tensor(state.slice(at, at + size), shape);
+      at += size;
+      return tensor;
+    });
+  }
+
+  async #recalibrated(set: WeightSet, clock: number, batches: number): Promise<Float32Array> {
+    const tf = this.#tf;
+    const everything = [...this.#parameters, ...this.#states];
+    assignAll(everything, set.tensors);
+    const before = concatValues(tf, this.#states);
+    const { model } = this.#job.loaded;
+    const phase = { training: true, observe: null, quantize: this.#quantizes(clock) } as const;
+    const forward = (batch: number): Promise<void> => this.#passBatch(batch, phase);
+    try {
+      return await recalibratedState({ tf, model, states: this.#states, before, batches, forward });
+    } catch (reason) {
+      throw explain(reason);
+    } finally {
+      assignAll(everything, this.#current.tensors);
+    }
+  }
+
+  /** A forward pass of the whole batch of a step, whatever the slices, for what it writes. */
+  async #passBatch(step: number, phase: ActivationPhase & { readonly training: boolean }): Promise<void> {
+    const { seed, data } = this.#config;
+    const { train } = this.#job.data;
+    const { batchSize, order } = data;
+    const indices = sliceIndices(step, 0, { batchSize, slices: 1, examples: train.size, order, seed });
+    const place = { seed, step, slice: 0 };
+    const batch = await drawBatch(train, indices, place);
+    withSeedSync(place, 'model', () => tidied(this.#tf, () => void this.#forward(batch, indices.length, phase)));
+  }
+
   #compute(batch: Batch, examples: number, layout: PackedLayout): Omit<SliceResult, 'examples'> {
     const tf = this.#tf;
-    const { feeds, objective } = this.#job;
+    const { feeds, objective, teacher } = this.#job;
     try {
       return tidied(tf, () => {
         const labels = feeds.labels(batch.labels);
+        // Outside of what is differentiated: the teacher learns nothing.
+        const advice = teacher?.logits(batch, examples);
         const { value, grads } = tf.variableGrads((): Scalar => {
-          const phase = { observe: 'average', quantize: this.#quantizes(this.#clock) } as const;
-          const loss = objective.loss(labels, this.#forward(batch, examples, { training: true, ...phase }));
+          const phase = { training: true, observe: 'average', quantize: this.#quantizes(this.#clock) } as const;
+          const outputs = this.#forward(batch, examples, phase);
+          const own = objective.loss(labels, outputs);
+          const loss = teacher === null || advice === undefined ? own : teacher.blend(own, outputs, advice);
           const penalty = objective.penalty();
           return penalty === null ? loss : tf.add(loss, penalty);
         }, this.#parameters as Variable[]);

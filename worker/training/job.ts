@@ -2,6 +2,7 @@
  * What a process needs to know before it can compute or describe anything: backend, data and model, checked
  * against each other.
  */
+import type { DistillationConfig } from '../../shared/config/distillation.ts';
 import type { QuantizationConfig } from '../../shared/config/quantization.ts';
 import type { BackendKind, DataConfig } from '../../shared/config/types.ts';
 import { WhittleError } from '../../shared/errors.ts';
@@ -22,6 +23,8 @@ import { bindFeeds } from './feeds.ts';
 import type { Feeds } from './feeds.ts';
 import { createObjective } from './objective.ts';
 import type { Objective } from './objective.ts';
+import { createTeacher } from './teacher.ts';
+import type { Teacher } from './teacher.ts';
 
 export interface Job extends Quantized {
   readonly backend: Backend;
@@ -29,6 +32,8 @@ export interface Job extends Quantized {
   readonly loaded: LoadedModel;
   readonly feeds: Feeds;
   readonly objective: Objective;
+  /** Null: the student learns from the labels alone. */
+  readonly teacher: Teacher | null;
   readonly description: ModelDescription;
 }
 
@@ -38,6 +43,7 @@ export async function prepareJob(options: {
   readonly source: DataConfig['source'];
   readonly model: string;
   readonly seed: number;
+  readonly distillation?: DistillationConfig | undefined;
   readonly activations?: QuantizationConfig['activations'];
 }): Promise<Job> {
   const backend = await loadBackend(options.backend);
@@ -47,10 +53,16 @@ export async function prepareJob(options: {
   const needed = { inputShape: isShape(inputShape) ? inputShape : [], classes, labels: data.labels, data: data.source };
   const loaded = await loadModel(tf, options.model, options.seed, needed);
   const variables = variablesOf(loaded.model);
+  let held = variables;
   try {
-    return { backend, data, loaded, ...check(tf, data, loaded, variables, options.activations ?? null) };
+    const checked = check(tf, data, loaded, variables, options.activations ?? null);
+    held = checked.variables;
+    const { distillation } = options;
+    const teacher = distillation === undefined ? null : await createTeacher(tf, distillation, loaded.model, data);
+    const loss = teacher?.identity(checked.objective.identity) ?? checked.objective.identity;
+    return { backend, data, loaded, ...checked, teacher, description: { ...checked.description, loss } };
   } catch (reason) {
-    disposeVariables(variables);
+    disposeVariables(held);
     throw reason;
   }
 }
@@ -76,8 +88,14 @@ function check(
     ...quantized,
     feeds,
     objective,
-    description: describeModel(model, { ...counts, notes, loss: objective.identity }, quantized.variables),
+    description: describeModel(model, { ...counts, notes }, quantized.variables),
   };
+}
+
+/** Frees the variables of model and teacher. */
+export function disposeJob({ variables, teacher }: Job): void {
+  teacher?.dispose();
+  disposeVariables(variables);
 }
 
 function isShape(shape: Dataset['inputShape']): shape is readonly number[] {

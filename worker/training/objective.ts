@@ -93,7 +93,7 @@ function assertClassifies(model: LayersModel, source: string, data: Dataset): vo
 }
 
 /** By name; `linear` where the last layer has none. */
-function lastActivation(model: LayersModel): string {
+export function lastActivation(model: LayersModel): string {
   let layer = viewOf(model.outputs[0]?.sourceLayer as never);
   while (isContainer(layer) && layer.outputs?.[0] !== undefined) layer = layer.outputs[0].sourceLayer;
   const className = layer.getClassName();

@@ -7,6 +7,7 @@ import type { RunConfig } from '../../shared/config/types.ts';
 import type { ParameterSpec } from '../../shared/layout/model-description.ts';
 import { fakeQuantizeWeights } from '../../shared/quantization/symmetric.ts';
 import { matchesGlob } from '../../shared/sparsity/glob.ts';
+import { clusteringTransform } from './clustering.ts';
 
 /**
  * Dense values of one parameter, row-major, to others of the same length, in a new array. Pure, and zeros stay exactly
@@ -22,9 +23,13 @@ export interface TimedTransform {
   readonly transform: WeightTransform;
 }
 
-/** What the run file asks for, in the order in which it is applied. Quantization is last: nothing may leave its grid. */
+/**
+ * What the run file asks for, in the order in which it is applied. Quantization is last: nothing may leave its grid, and a
+ * centroid rounded to it is still one value for all of its cluster.
+ */
 export function weightTransforms(config: RunConfig): TimedTransform[] {
-  return [...quantization(config)];
+  const { clustering } = config;
+  return [...(clustering === undefined ? [] : [clusteringTransform(clustering)]), ...quantization(config)];
 }
 
 function quantization({ quantization }: RunConfig): TimedTransform[] {

@@ -1,15 +1,11 @@
-import { basename } from 'node:path';
-import { changedBehaviour, requireSameModel } from '../../../shared/checkpoint/compatibility.ts';
-import { readRange } from '../../../shared/checkpoint/reshard.ts';
 import { WhittleError } from '../../../shared/errors.ts';
-import { compact } from '../../../shared/sparsity/mask-rule.ts';
-import { Engine } from '../../../worker/training/engine.ts';
 import { evaluateAll, type WholeEvaluation } from '../../../worker/training/evaluate-all.ts';
+import { checkpointEngine } from '../../export/checkpoint-engine.ts';
 import { defineCommand } from '../command.ts';
 import { findCheckpoint, type FoundCheckpoint } from '../find-run.ts';
 import { formatCount, formatPercent } from '../quantities.ts';
 import { formatPairs } from '../report.ts';
-import { runsOption } from '../run-command.ts';
+import { recalibrateOption, runsOption } from '../run-command.ts';
 
 export const command = defineCommand({
   name: 'evaluate',
@@ -22,6 +18,7 @@ export const command = defineCommand({
   },
   options: {
     step: { type: 'integer', label: 'N', min: 0, description: 'the newest checkpoint of this step or an earlier one' },
+    recalibrate: recalibrateOption,
     runsDir: runsOption,
   },
   examples: [
@@ -35,7 +32,7 @@ export const command = defineCommand({
       note: (message) => output.note(message),
     });
     const { manifest, folder } = found;
-    const result = await evaluateCheckpoint(found, (message) => output.warn(message));
+    const result = await evaluateCheckpoint(found, options.recalibrate, (message) => output.warn(message));
     const { testAccuracy, testLoss, examples } = result;
     output.result(
       { checkpoint: folder, runId: manifest.runId, step: manifest.clock, sparsity: manifest.sparsity, ...result },
@@ -56,24 +53,18 @@ export const command = defineCommand({
 /** Errors: DATA where there is no test set, CHECKPOINT where the model has other tensors now, what building it gives. */
 async function evaluateCheckpoint(
   { folder, manifest }: FoundCheckpoint,
+  recalibrate: number | undefined,
   warn: (message: string) => void,
 ): Promise<WholeEvaluation> {
-  const engine = await Engine.create({ config: manifest.config });
+  const engine = await checkpointEngine(folder, manifest, warn);
   try {
-    requireSameModel(manifest.model, engine.description, folder);
-    const changed = changedBehaviour(manifest.model, engine.description, basename(folder));
-    if (changed !== null) warn(changed);
     if (engine.numEvaluationChunks === 0) {
       throw new WhittleError(
         'DATA',
         `the data of run ${manifest.runId} has no test part; there is nothing to evaluate on`,
       );
     }
-    const size = manifest.shards.at(-1)?.end ?? 0;
-    const { mask, stored, weights, state } = await readRange(folder, manifest, 0, size, { withState: true });
-    engine.setMask(mask);
-    engine.setWeights(compact(weights, stored, mask), state ?? new Float32Array(0), manifest.clock);
-    engine.keepForEvaluation(manifest.clock);
+    engine.keepForEvaluation(manifest.clock, recalibrate ?? manifest.config.recalibrate?.batches ?? 0);
     return await evaluateAll(engine, manifest.clock);
   } finally {
     engine.dispose();

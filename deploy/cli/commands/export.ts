@@ -4,7 +4,7 @@ import { defineCommand } from '../command.ts';
 import { findCheckpoint } from '../find-run.ts';
 import { formatBytes, formatPercent } from '../quantities.ts';
 import { formatPairs } from '../report.ts';
-import { runsOption } from '../run-command.ts';
+import { recalibrateOption, runsOption } from '../run-command.ts';
 import type { ExportFormatName } from '../../export/export.ts';
 
 const QUANTIZE = ['int8'] as const;
@@ -32,6 +32,7 @@ export const command = defineCommand({
     out: { type: 'string', label: 'DIR', description: 'folder to write; default: <run>-<format> here' },
     force: { type: 'boolean', description: 'replace an export that lies in DIR' },
     step: { type: 'integer', label: 'N', min: 0, description: 'the newest checkpoint of this step or an earlier one' },
+    recalibrate: recalibrateOption,
     runsDir: runsOption,
   },
   examples: [
@@ -58,12 +59,15 @@ export const command = defineCommand({
     const format = options.format as ExportFormatName;
     const out = resolve(options.out ?? `${manifest.runId}-${format}`);
     const { exportRun } = await import('../../export/export.ts');
+    const { recalibrate } = options;
     const quantize = options.quantize as (typeof QUANTIZE)[number] | undefined;
     const exported = await exportRun({
       folder,
       format,
       out,
       force: options.force,
+      warn: (message) => output.warn(message),
+      ...(recalibrate === undefined ? {} : { recalibrate }),
       ...(quantize === undefined ? {} : { quantize }),
     });
     const { quantization } = exported;

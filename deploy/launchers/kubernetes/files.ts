@@ -69,7 +69,16 @@ export function collectFiles(
       `the run file and its modules take ${size} bytes, and a ConfigMap holds ${LARGEST}; put what is large into the image or a volume`,
       { data: { size, largest: LARGEST } },
     );
-  return { entries, etcdSecrets: etcd.secrets, ...placeData(config, options) };
+  const data = placeData(config, options);
+  return { entries, etcdSecrets: etcd.secrets, ...data, notes: [...data.notes, ...notesOnTrained(config)] };
+}
+
+/** Trained models are too large for a ConfigMap. */
+function notesOnTrained({ initialize, distillation }: RunConfig): string[] {
+  const paths = [initialize?.from, distillation?.teacher].filter((path) => path !== undefined);
+  return paths.map(
+    (path) => `pods look for the trained model in ${path}: it must be in the image or on a volume there`,
+  );
 }
 
 /** Data files stay where they are: the claim is mounted at the folder that the run file names. */
