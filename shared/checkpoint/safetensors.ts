@@ -13,7 +13,7 @@ import { errorCode, writeDurably } from './durable.ts';
 export const MAX_HEADER_BYTES = 100_000_000;
 const CHUNK_BYTES = 1 << 20;
 
-export const DTYPE_BYTES = { F32: 4, I32: 4, I64: 8, U8: 1, BF16: 2, F16: 2 } as const;
+export const DTYPE_BYTES = { F32: 4, I32: 4, I64: 8, U8: 1, I8: 1, BF16: 2, F16: 2 } as const;
 export type Dtype = keyof typeof DTYPE_BYTES;
 
 export interface TensorSpec {

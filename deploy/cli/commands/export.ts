@@ -23,6 +23,10 @@ export const command = defineCommand({
   },
   options: {
     format: { type: 'string', default: 'tfjs', choices: FORMATS, description: 'what to write' },
+    packed: {
+      type: 'boolean',
+      description: 'safetensors only: survivors and deflated bitmaps in place of dense weights',
+    },
     out: { type: 'string', label: 'DIR', description: 'folder to write; default: <run>-<format> here' },
     force: { type: 'boolean', description: 'replace an export that lies in DIR' },
     step: { type: 'integer', label: 'N', min: 0, description: 'the newest checkpoint of this step or an earlier one' },
@@ -37,6 +41,10 @@ export const command = defineCommand({
       command: 'export mine --format safetensors --out exported --force',
       effect: 'replace it with a safetensors file',
     },
+    {
+      command: 'export mine --format safetensors --packed --out small',
+      effect: 'write the surviving weights only, with a bitmap of their places',
+    },
   ],
   handler: async ({ arguments: { target }, options, output }) => {
     const { folder, manifest } = await findCheckpoint(target, {
@@ -48,7 +56,7 @@ export const command = defineCommand({
     const format = options.format as ExportFormatName;
     const out = resolve(options.out ?? `${manifest.runId}-${format}`);
     const { exportRun } = await import('../../export/export.ts');
-    const exported = await exportRun({ folder, format, out, force: options.force });
+    const exported = await exportRun({ folder, format, packed: options.packed, out, force: options.force });
     output.result({ checkpoint: folder, out, ...exported }, () =>
       formatPairs([
         ['exported', out],
