@@ -10,6 +10,7 @@ import type { LayerResult } from '../../shared/telemetry/run-status.ts';
 import { whittleVersion } from '../../shared/version.ts';
 import { batchesOfRun, checkpointEngine } from './checkpoint-engine.ts';
 import type { ExportFormat, ExportSource } from './format.ts';
+import { packedFormat } from './packed-format.ts';
 import { quantizedExport, type QuantizationReport } from './quantized-export.ts';
 import { safetensorsFormat } from './safetensors-format.ts';
 import { tfjsFormat } from './tfjs-format.ts';
@@ -25,6 +26,8 @@ export interface ExportOptions {
   readonly format: ExportFormatName;
   /** Store whole numbers. Default: float32. */
   readonly quantize?: 'int8';
+  /** Survivors and bitmaps in place of dense tensors; with format safetensors only. Default false. */
+  readonly packed?: boolean;
   /** Folder to write; its parents are made. */
   readonly out: string;
   /** Replace an earlier export at `out`. Default false. */
@@ -37,6 +40,8 @@ export interface ExportOptions {
 /** `export-manifest.json`, written last. */
 export interface ExportManifest {
   readonly format: ExportFormatName;
+  /** Survivors and bitmaps in place of dense tensors. */
+  readonly packed: boolean;
   readonly whittleVersion: string;
   readonly runId: string;
   readonly generation: number;
@@ -56,10 +61,12 @@ export interface ExportManifest {
 /**
  * Writes a checkpoint's effective weights and states as a model for others, and answers what it wrote. The folder
  * appears whole: written beside it, loaded again and compared bit by bit with the checkpoint, then renamed.
- * Errors: CHECKPOINT (it does not verify), USAGE (`out` exists), UNSUPPORTED (the format cannot hold the model), DISK.
+ * Errors: CHECKPOINT (it does not verify), USAGE (`out` exists, or packed with another format), UNSUPPORTED (the format cannot hold the model), DISK.
  */
 export async function exportRun(options: ExportOptions): Promise<ExportManifest> {
   const out = resolve(options.out);
+  const { packed = false } = options;
+  const format = formatOf(options.format, packed);
   const replaces = await checkOut(out, options.force === true);
   const folder = resolve(options.folder);
   const manifest = await verifyCheckpoint(folder);
@@ -76,16 +83,17 @@ export async function exportRun(options: ExportOptions): Promise<ExportManifest>
     state: batches === 0 ? null : await recalibrated(folder, manifest, batches, options.warn ?? (() => undefined)),
     metadata: Object.fromEntries(Object.entries(facts).map(([key, value]) => [key, String(value)])),
   };
-  const quantized = options.quantize === undefined ? null : await quantizedExport(options.format, source);
-  const format = quantized?.write ?? FORMATS[options.format];
+  const quantized = options.quantize === undefined ? null : await quantizedExport(options.format, packed, source);
+  const write = quantized?.write ?? format;
   const temporary = `${out}.${randomBytes(6).toString('hex')}.tmp`;
   try {
     await makeFolder(temporary);
-    const names = await format(temporary, source);
+    const names = await write(temporary, source);
     const files: { file: string; bytes: number; sha256: string }[] = [];
     for (const file of names) files.push({ file, ...(await hashFile(join(temporary, file))) });
     const exported: ExportManifest = {
       format: options.format,
+      packed,
       ...facts,
       ...(quantized === null ? {} : { quantization: quantized.report }),
       layers: layers.map((layer) => ({ ...layer, sparsity: layer.size === 0 ? 0 : 1 - layer.survivors / layer.size })),
@@ -114,6 +122,15 @@ async function recalibrated(
   } finally {
     engine.dispose();
   }
+}
+
+function formatOf(name: ExportFormatName, packed: boolean): ExportFormat {
+  if (!packed) return FORMATS[name];
+  if (name === 'safetensors') return packedFormat;
+  throw new WhittleError(
+    'USAGE',
+    `--packed goes with --format safetensors, not with ${name}, whose readers know dense weights only`,
+  );
 }
 
 /** Whether something at `out` is to be replaced. Only an earlier export or an empty folder ever is. */

@@ -3,6 +3,7 @@ import { matchesGlob } from '../../shared/sparsity/glob.ts';
 import type { ExportFormat, ExportSource } from './format.ts';
 import { measureQuantized, type ActivationRange } from './quantized-accuracy.ts';
 import { isQuantizing, quantizeModel, type PrecisionOf } from './quantized-model.ts';
+import { quantizedPacked } from './quantized-packed-format.ts';
 import { quantizedSafetensors } from './quantized-safetensors-format.ts';
 import { quantizedTfjs } from './quantized-tfjs-format.ts';
 
@@ -23,11 +24,12 @@ export interface QuantizedExport {
 
 /**
  * An export that stores whole numbers, its accuracy measured on the test set.
- * safetensors: what the run trained with, or int8 per output channel of the kernels, and ranges of activations.
+ * safetensors: what the run trained with, or int8 per output channel of the kernels, and ranges of activations; packed:
+ * the survivors only.
  * tfjs: all parameters as TensorFlow.js's own quantization has them, one scale a tensor.
  * Errors: UNSUPPORTED for other formats; those of building the run's model and reading its data.
  */
-export async function quantizedExport(format: string, source: ExportSource): Promise<QuantizedExport> {
+export async function quantizedExport(format: string, packed: boolean, source: ExportSource): Promise<QuantizedExport> {
   const { manifest } = source;
   if (format === 'safetensors') {
     const model = await quantizeModel(source, ownPrecision(source), { keepsOwn: true });
@@ -35,7 +37,7 @@ export async function quantizedExport(format: string, source: ExportSource): Pro
     const { weights = null, match = null } = manifest.config.quantization ?? {};
     const precision = weights !== null && isQuantizing(manifest) ? weights : STANDARD;
     return {
-      write: quantizedSafetensors(model, ranges),
+      write: packed ? quantizedPacked(model, ranges) : quantizedSafetensors(model, ranges),
       report: {
         weights:
           `int${precision.bits} per ${precision.perChannel ? 'output channel' : 'tensor'}, ` +

@@ -29,7 +29,7 @@ function runFile(servers: number, workers: number): Record<string, unknown> {
 }
 
 describe('a run with quantization-aware training', function () {
-  this.timeout(240_000);
+  this.timeout(400_000);
 
   it('has one digest for any number of servers and workers, killed and resumed or not', () =>
     withFolder(async (folder) => {

@@ -29,6 +29,10 @@ export const command = defineCommand({
       choices: QUANTIZE,
       description: 'store whole numbers: safetensors int8 per output channel, tfjs uint8 per tensor; 0 stays 0',
     },
+    packed: {
+      type: 'boolean',
+      description: 'safetensors only: survivors and deflated bitmaps in place of dense weights',
+    },
     out: { type: 'string', label: 'DIR', description: 'folder to write; default: <run>-<format> here' },
     force: { type: 'boolean', description: 'replace an export that lies in DIR' },
     step: { type: 'integer', label: 'N', min: 0, description: 'the newest checkpoint of this step or an earlier one' },
@@ -48,6 +52,10 @@ export const command = defineCommand({
       command: 'export mine --format safetensors --out exported --force',
       effect: 'replace it with a safetensors file',
     },
+    {
+      command: 'export mine --format safetensors --packed --out small',
+      effect: 'write the surviving weights only, with a bitmap of their places',
+    },
   ],
   handler: async ({ arguments: { target }, options, output }) => {
     const { folder, manifest } = await findCheckpoint(target, {
@@ -64,6 +72,7 @@ export const command = defineCommand({
     const exported = await exportRun({
       folder,
       format,
+      packed: options.packed,
       out,
       force: options.force,
       warn: (message) => output.warn(message),

@@ -5,7 +5,9 @@ import { join } from 'node:path';
 import { exportRun, type ExportManifest } from '../../../deploy/export/export.ts';
 import { bytesOf, SafetensorsFile } from '../../../shared/checkpoint/safetensors.ts';
 import { ParameterSpace } from '../../../shared/layout/parameter-space.ts';
+import { TensorFile } from '../../../shared/packed/tensor-file.ts';
 import { fakeQuantizeWeights } from '../../../shared/quantization/symmetric.ts';
+import { getBit } from '../../../shared/sparsity/bitmap.ts';
 import { Engine } from '../../../worker/training/engine.ts';
 import { images } from './fixtures/image-data.ts';
 import { loadByStranger } from './stranger.ts';
@@ -114,6 +116,47 @@ describe('export --quantize int8', () => {
     } finally {
       await file.close();
     }
+  });
+
+  it('packed: the same network as its survivors', async () => {
+    const exportAs = (name: string, packed: boolean): Promise<ExportManifest> =>
+      exportRun({ folder: checkpoint.folder, format: 'safetensors', quantize: 'int8', packed, out: path(name) });
+    const { quantization } = await exportAs('packed', true);
+    assert.deepEqual(quantization, (await exportAs('dense', false)).quantization);
+    const dense = await SafetensorsFile.open(join(path('dense'), 'model.safetensors'));
+    const file = await TensorFile.open(join(path('packed'), 'model.safetensors'));
+    try {
+      const { parameters, states } = checkpoint.manifest.model;
+      assert.deepEqual(
+        [...file.tensors.keys()],
+        [...parameters, ...states, ...(quantization?.ranges ?? [])].map(({ name }) => name),
+      );
+      for (const { name, prunable } of parameters) {
+        const { values, mask } = await file.readPacked(name);
+        assert.ok(mask !== null, 'every parameter has dead elements');
+        if (values.kind === 'float32') {
+          assert.ok(!prunable);
+          assert.deepEqual(await file.read(name), await float32(dense, name));
+          continue;
+        }
+        assert.ok(prunable);
+        const info = dense.tensor(name, 'I8');
+        const whole = new Int8Array(info.end - info.begin);
+        await dense.read(info, 0, bytesOf(whole));
+        assert.deepEqual(
+          values.data,
+          whole.filter((_, i) => getBit(mask, i)),
+        );
+        assert.deepEqual(values.scales, await float32(dense, `${name}.scales`));
+      }
+    } finally {
+      await file.close();
+      await dense.close();
+    }
+    await assert.rejects(
+      exportRun({ folder: checkpoint.folder, format: 'tfjs', quantize: 'int8', packed: true, out: path('never') }),
+      { code: 'USAGE' },
+    );
   });
 
   it('keeps what the run trained with: its bits, its names, its ranges', async () => {

@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { exportRun } from '../../../deploy/export/export.ts';
 import { bytesOf } from '../../../shared/checkpoint/safetensors.ts';
+import { countSurvivors, densify } from '../../../shared/packed/packed-tensor.ts';
+import { TensorFile } from '../../../shared/packed/tensor-file.ts';
 import { tf } from '../../../worker/backend/tf.ts';
 import { Engine } from '../../../worker/training/engine.ts';
 import { loadByStranger } from './stranger.ts';
@@ -78,6 +80,35 @@ describe('export of a model with latent, frozen and non-trainable weights', () =
     assert.equal(frozen.length, 48 * 8 + 8);
     assert.ok(frozen.subarray(0, 48 * 8).every((weight) => weight !== 0));
     assert.ok(frozen.subarray(48 * 8).every((bias) => bias === 0));
+  });
+
+  it('packed: survivors only, the bits of the checkpoint when read, and smaller than dense', async () => {
+    const out = join(folder, 'packed');
+    const exported = await exportRun({ folder: checkpoint.folder, format: 'safetensors', packed: true, out });
+    assert.deepEqual([exported.packed, exported.files.length], [true, 1]);
+    const file = await TensorFile.open(join(out, 'model.safetensors'));
+    const { parameters, states } = checkpoint.manifest.model;
+    assert.deepEqual(
+      [...file.tensors.keys()],
+      [...parameters, ...states].map(({ name }) => name),
+    );
+    const read: number[] = [];
+    let survivors = 0;
+    for (const name of file.tensors.keys()) {
+      const tensor = await file.readPacked(name);
+      survivors += countSurvivors(tensor);
+      read.push(...densify(tensor));
+    }
+    assert.deepEqual(Float32Array.from(read), Float32Array.of(...checkpoint.effective, ...checkpoint.state));
+    assert.equal(file.metadata['weightsDigest'], exported.weightsDigest);
+    await file.close();
+    // Every third parameter element is dead, latent ones among them; states all count.
+    const dead = Math.floor((checkpoint.effective.length + 1) / 3);
+    assert.equal(survivors, checkpoint.effective.length - dead + checkpoint.state.length);
+    await assert.rejects(exportRun({ folder: checkpoint.folder, format: 'tfjs', packed: true, out: `${out}2` }), {
+      code: 'USAGE',
+      message: /--packed goes with --format safetensors, not with tfjs/,
+    });
   });
 
   it('refuses a checkpoint of which one bit of one weight has changed, which only its hash tells', async () => {
