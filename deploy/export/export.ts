@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { digestCheckpoint, locatedAt, survivorsByParameter } from '../../shared/checkpoint/digests.ts';
+import { digestCheckpoint, locatedAt } from '../../shared/checkpoint/digests.ts';
 import { diskError, errorCode, makeFolder, syncFolder, writeDurably } from '../../shared/checkpoint/durable.ts';
+import { deadFraction, reportLayers } from '../../shared/checkpoint/layer-report.ts';
 import { hashFile, verifyCheckpoint } from '../../shared/checkpoint/verify.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import type { LayerResult } from '../../shared/telemetry/run-status.ts';
@@ -39,7 +40,9 @@ export interface ExportManifest {
   readonly generation: number;
   readonly clock: number;
   readonly testAccuracy: number | null;
+  /** Of the elements that sparsity rules match, and of all parameters, biases and normalisations too. */
   readonly sparsity: number;
+  readonly parameterSparsity: number;
   readonly maskDigest: string;
   readonly weightsDigest: string;
   /** Every parameter in model order; sparsity = removed / size. */
@@ -60,7 +63,7 @@ export async function exportRun(options: ExportOptions): Promise<ExportManifest>
   const folder = resolve(options.folder);
   const manifest = await verifyCheckpoint(folder);
   const { maskDigest, weightsDigest } = await digestCheckpoint(manifest, locatedAt(folder));
-  const layers = await survivorsByParameter(manifest, locatedAt(folder));
+  const layers = await reportLayers({ folder, manifest }, null);
   const { runId, generation, clock, testAccuracy, sparsity } = manifest;
   const facts = { whittleVersion, runId, generation, clock, testAccuracy, sparsity, maskDigest, weightsDigest };
   const source: ExportSource = {
@@ -78,6 +81,7 @@ export async function exportRun(options: ExportOptions): Promise<ExportManifest>
       format: options.format,
       packed,
       ...facts,
+      parameterSparsity: deadFraction(layers),
       layers: layers.map((layer) => ({ ...layer, sparsity: layer.size === 0 ? 0 : 1 - layer.survivors / layer.size })),
       files,
     };

@@ -61,7 +61,10 @@ export const command = defineCommand({
       formatPairs([
         ['exported', out],
         ['from', folder],
-        ['sparsity', formatPercent(exported.sparsity)],
+        [
+          'sparsity',
+          `${formatPercent(exported.sparsity)}, ${formatPercent(exported.parameterSparsity)} of all parameters`,
+        ],
         ['test accuracy', describeAccuracy(exported.testAccuracy, folder, manifest.model.testExamples)],
         ...exported.files.map(({ file, bytes, sha256 }) => [file, `${formatBytes(bytes)}, sha256 ${sha256}`] as const),
         ['verified', 'read back, every weight equal to the checkpoint'],
