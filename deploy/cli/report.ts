@@ -5,6 +5,7 @@ import { parseCheckpointName } from '../../shared/checkpoint/manifest-file.ts';
 import { commandLine } from '../../shared/invocation.ts';
 import { plural } from '../../shared/plural.ts';
 import type { Recovery, LayerResult, RunFailure, RunResult } from '../../shared/telemetry/run-status.ts';
+import { formatLayers } from './layer-table.ts';
 import { formatBytes, formatCount, formatDuration, formatPercent } from './quantities.ts';
 import { formatTable } from './table.ts';
 
@@ -47,6 +48,9 @@ export function formatReport(result: RunResult, context: ReportContext | null): 
     ]);
   }
   rows.push(['sparsity', `${formatPercent(result.sparsity)} at step ${result.step}`]);
+  const { parameterSparsity } = result;
+  if (parameterSparsity != null)
+    rows.push(['all parameters', `${formatPercent(parameterSparsity)} sparse at step ${at}`]);
   const evaluated = `at step ${result.evaluatedAt ?? result.step}`;
   if (result.testAccuracy !== null) rows.push(['test accuracy', `${formatPercent(result.testAccuracy)} ${evaluated}`]);
   if (result.testLoss != null) rows.push(['test loss', `${result.testLoss.toFixed(4)} ${evaluated}`]);
@@ -117,35 +121,6 @@ export function formatFailure(failure: RunFailure): string {
     `${failure.role}[${failure.rank}] failed at step ${failure.step}: ${coded}`,
     ...(stack === '' ? [] : shown),
   ].join('\n');
-}
-
-/** Size, survivors, density and zero survivors of each layer, and their totals. */
-export function formatLayers(layers: readonly LayerResult[]): string {
-  const total = layers.reduce(
-    (sum, each) => ({
-      name: 'total',
-      size: sum.size + each.size,
-      survivors: sum.survivors + each.survivors,
-      zeroSurvivors: sum.zeroSurvivors + each.zeroSurvivors,
-    }),
-    { name: 'total', size: 0, survivors: 0, zeroSurvivors: 0 },
-  );
-  return formatTable(
-    [
-      { title: 'parameter' },
-      { title: 'size', align: 'right' },
-      { title: 'survivors', align: 'right' },
-      { title: 'density', align: 'right' },
-      { title: 'zero survivors', align: 'right' },
-    ],
-    [...layers, total].map((each) => [
-      each.name,
-      formatCount(each.size),
-      formatCount(each.survivors),
-      formatPercent(each.size === 0 ? 1 : each.survivors / each.size),
-      formatCount(each.zeroSurvivors),
-    ]),
-  );
 }
 
 export function removedElements(layers: readonly LayerResult[]): number {

@@ -1,15 +1,17 @@
 import { randomBytes } from 'node:crypto';
 import { readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { digestCheckpoint, locatedAt, survivorsByParameter } from '../../shared/checkpoint/digests.ts';
+import { digestCheckpoint, locatedAt } from '../../shared/checkpoint/digests.ts';
 import { diskError, errorCode, makeFolder, syncFolder, writeDurably } from '../../shared/checkpoint/durable.ts';
 import type { Manifest } from '../../shared/checkpoint/manifest.ts';
+import { deadFraction, reportLayers } from '../../shared/checkpoint/layer-report.ts';
 import { hashFile, verifyCheckpoint } from '../../shared/checkpoint/verify.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import type { LayerResult } from '../../shared/telemetry/run-status.ts';
 import { whittleVersion } from '../../shared/version.ts';
 import { batchesOfRun, checkpointEngine } from './checkpoint-engine.ts';
 import type { ExportFormat, ExportSource } from './format.ts';
+import { onnxFormat } from './onnx-format.ts';
 import { packedFormat } from './packed-format.ts';
 import { quantizedExport, type QuantizationReport } from './quantized-export.ts';
 import { safetensorsFormat } from './safetensors-format.ts';
@@ -17,7 +19,11 @@ import { tfjsFormat } from './tfjs-format.ts';
 
 export const EXPORT_MANIFEST = 'export-manifest.json';
 
-const FORMATS = { tfjs: tfjsFormat, safetensors: safetensorsFormat } as const satisfies Record<string, ExportFormat>;
+const FORMATS = {
+  tfjs: tfjsFormat,
+  safetensors: safetensorsFormat,
+  onnx: onnxFormat,
+} as const satisfies Record<string, ExportFormat>;
 export type ExportFormatName = keyof typeof FORMATS;
 
 export interface ExportOptions {
@@ -35,6 +41,8 @@ export interface ExportOptions {
   /** Batches that batch normalisation is measured over anew, 0: as the moving averages are. Default: as the run says. */
   readonly recalibrate?: number;
   readonly warn?: (message: string) => void;
+  /** Takes what the user should know of how it went. */
+  readonly note?: (message: string) => void;
 }
 
 /** `export-manifest.json`, written last. */
@@ -50,7 +58,9 @@ export interface ExportManifest {
   readonly testAccuracy: number | null;
   /** Absent where the weights are float32. */
   readonly quantization?: QuantizationReport;
+  /** Of the elements that sparsity rules match, and of all parameters, biases and normalisations too. */
   readonly sparsity: number;
+  readonly parameterSparsity: number;
   readonly maskDigest: string;
   readonly weightsDigest: string;
   /** Every parameter in model order; sparsity = removed / size. */
@@ -71,7 +81,7 @@ export async function exportRun(options: ExportOptions): Promise<ExportManifest>
   const folder = resolve(options.folder);
   const manifest = await verifyCheckpoint(folder);
   const { maskDigest, weightsDigest } = await digestCheckpoint(manifest, locatedAt(folder));
-  const layers = await survivorsByParameter(manifest, locatedAt(folder));
+  const layers = await reportLayers({ folder, manifest }, null);
   const { runId, generation, clock, sparsity } = manifest;
   const batches = options.recalibrate ?? manifest.config.recalibrate?.batches ?? 0;
   // The run's own evaluation is that of this export only where both recalibrate alike.
@@ -82,6 +92,7 @@ export async function exportRun(options: ExportOptions): Promise<ExportManifest>
     manifest,
     state: batches === 0 ? null : await recalibrated(folder, manifest, batches, options.warn ?? (() => undefined)),
     metadata: Object.fromEntries(Object.entries(facts).map(([key, value]) => [key, String(value)])),
+    note: options.note ?? (() => undefined),
   };
   const quantized = options.quantize === undefined ? null : await quantizedExport(options.format, packed, source);
   const write = quantized?.write ?? format;
@@ -96,6 +107,7 @@ export async function exportRun(options: ExportOptions): Promise<ExportManifest>
       packed,
       ...facts,
       ...(quantized === null ? {} : { quantization: quantized.report }),
+      parameterSparsity: deadFraction(layers),
       layers: layers.map((layer) => ({ ...layer, sparsity: layer.size === 0 ? 0 : 1 - layer.survivors / layer.size })),
       files,
     };

@@ -14,4 +14,6 @@ export interface ExportSource {
   readonly state: Float32Array | null;
   /** Facts for the file's own metadata. */
   readonly metadata: Readonly<Record<string, string>>;
+  /** Takes what the user should know of how it went. */
+  readonly note: (message: string) => void;
 }

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { locatedAt, survivorsByParameter } from '../../shared/checkpoint/digests.ts';
+import { deadFraction, reportLayersOf } from '../../shared/checkpoint/layer-report.ts';
 import { parseCheckpointName } from '../../shared/checkpoint/manifest-file.ts';
 import { CheckpointStore } from '../../shared/checkpoint/store.ts';
 import { parseRunConfig } from '../../shared/config/effective.ts';
@@ -114,6 +114,7 @@ async function whatIsKnown(
     evaluatedAt: status?.evaluatedAt ?? null,
     testLoss: status?.testLoss ?? null,
     sparsity: newest?.sparsity ?? 0,
+    parameterSparsity: layers.length === 0 ? null : deadFraction(layers),
     maskEpoch: newest?.maskEpoch ?? 0,
     maskDigest: null,
     weightsDigest: null,
@@ -141,7 +142,7 @@ async function newestCheckpoint(
     const store = new CheckpointStore(directory.path);
     const found = await store.newestUsable({ pointer: latest?.folder ?? null, lineage }, () => undefined);
     if (found === null) return { checkpoint: null, layers: [] };
-    return { checkpoint: found.folder, layers: await survivorsByParameter(found.manifest, locatedAt(found.folder)) };
+    return { checkpoint: found.folder, layers: await reportLayersOf(found, store, lineage) };
   } catch {
     // `resume` says what is wrong with it; here the end of the run is told.
     return { checkpoint: null, layers: [] };

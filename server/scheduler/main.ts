@@ -6,7 +6,8 @@ import type { RoleExitedRequest__Output } from '../../protos/generated/whittle/R
 import type { StatusReply } from '../../protos/generated/whittle/StatusReply.ts';
 import type { StatusRequest__Output } from '../../protos/generated/whittle/StatusRequest.ts';
 import type { StopRequest__Output } from '../../protos/generated/whittle/StopRequest.ts';
-import { digestCheckpoint, survivorsByParameter } from '../../shared/checkpoint/digests.ts';
+import { digestCheckpoint } from '../../shared/checkpoint/digests.ts';
+import { reportLayers, reportLayersOf } from '../../shared/checkpoint/layer-report.ts';
 import type { Manifest } from '../../shared/checkpoint/manifest.ts';
 import { CheckpointStore } from '../../shared/checkpoint/store.ts';
 import { parseRunConfig } from '../../shared/config/effective.ts';
@@ -19,7 +20,7 @@ import { type RunningServer, service, startServer, unaryHandler } from '../../sh
 import { openHistory } from '../../shared/telemetry/history.ts';
 import { createLogger } from '../../shared/telemetry/log.ts';
 import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
-import type { RunFailure, RunState } from '../../shared/telemetry/run-status.ts';
+import type { RunFailure, RunResult, RunState } from '../../shared/telemetry/run-status.ts';
 import { RunProgress } from './progress/run-progress.ts';
 import type { RunEnding } from './run/run-options.ts';
 import { type Beginning, Timeline } from './timeline.ts';
@@ -162,7 +163,9 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
     history.close();
     failure = outcome.state === 'FAILED' ? outcome.failure : null;
     progress.say(describeOutcome(outcome));
-    const written = await Promise.allSettled([writeResult(directory, store, progress, outcome, timeline.lastManifest)]);
+    const written = await Promise.allSettled([
+      writeResult({ directory, store, progress, outcome, manifest: timeline.lastManifest, coordinator }),
+    ]);
     // Whoever watches hears of the end also where nothing can be written any more.
     written.push(...(await Promise.allSettled([publish()])));
     for (const watcher of watchers) watcher.end();
@@ -183,22 +186,36 @@ export async function runScheduler(options: SchedulerOptions): Promise<number> {
   }
 }
 
-async function writeResult(
-  directory: RunDirectory,
-  store: CheckpointStore,
-  progress: RunProgress,
-  outcome: Outcome,
-  manifest: Manifest | null,
-): Promise<void> {
+interface EndOfRun {
+  readonly directory: RunDirectory;
+  readonly store: CheckpointStore;
+  readonly progress: RunProgress;
+  readonly outcome: Outcome;
+  readonly manifest: Manifest | null;
+  readonly coordinator: Coordinator;
+}
+
+async function writeResult({ directory, store, progress, outcome, manifest, coordinator }: EndOfRun): Promise<void> {
   // The last checkpoint is often durable before its evaluation is done.
   const accuracy = manifest ? progress.accuracyAt(manifest.clock) : null;
   if (manifest && accuracy !== null && manifest.testAccuracy !== accuracy) {
     await store.publish({ ...manifest, testAccuracy: accuracy });
   }
   const digests = manifest ? await digestCheckpoint(manifest, store) : null;
-  const layers = manifest ? await survivorsByParameter(manifest, store) : [];
+  const layers = manifest ? await layersOf(manifest, store, coordinator) : [];
   const failure = outcome.state === 'FAILED' ? outcome.failure : null;
   await directory.writeResult(progress.result(outcome.state, layers, failure ? null : digests, failure));
+}
+
+/** With churn where the coordinator can still tell which checkpoints are the run's. */
+async function layersOf(
+  manifest: Manifest,
+  store: CheckpointStore,
+  coordinator: Coordinator,
+): Promise<RunResult['layers']> {
+  const checkpoint = { folder: store.folderOf(manifest), manifest };
+  const lineage = await coordinator.lineage().catch(() => null);
+  return lineage === null ? reportLayers(checkpoint, null) : reportLayersOf(checkpoint, store, lineage);
 }
 
 function describeOutcome(outcome: Outcome): string {

@@ -1,11 +1,10 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import { getBit, sliceBits } from '../sparsity/bitmap.ts';
+import { sliceBits } from '../sparsity/bitmap.ts';
 import { unpack } from '../sparsity/packing.ts';
-import type { LayerResult } from '../telemetry/run-status.ts';
 import type { Manifest } from './manifest.ts';
 import { readState } from './reshard.ts';
-import { bytesOf, sizeOfShape } from './safetensors.ts';
+import { bytesOf } from './safetensors.ts';
 import { ShardReader } from './shard-file.ts';
 
 /** Where the shard files of a manifest lie; a CheckpointStore is one. */
@@ -58,28 +57,6 @@ export async function digestCheckpoint(manifest: Manifest, location: CheckpointL
   }
   state.update(bytesOf(await readState(folder, manifest)));
   return { maskDigest: mask.digest('hex'), weightsDigest: weights.digest('hex'), stateDigest: state.digest('hex') };
-}
-
-/** Size, survivors and survivors that are exactly zero of every parameter, counted from stored mask bits. */
-export async function survivorsByParameter(manifest: Manifest, location: CheckpointLocation): Promise<LayerResult[]> {
-  const counts = manifest.model.parameters.map(({ name, shape }) => ({
-    name,
-    size: sizeOfShape(shape),
-    survivors: 0,
-    zeroSurvivors: 0,
-  }));
-  let parameter = 0;
-  let left = counts[0]?.size ?? 0;
-  for await (const { mask, weights } of denseChunks(manifest, location)) {
-    for (let i = 0; i < weights.length; i++) {
-      while (left === 0) left = counts[++parameter]!.size;
-      left--;
-      if (!getBit(mask, i)) continue;
-      counts[parameter]!.survivors++;
-      if (weights[i] === 0) counts[parameter]!.zeroSurvivors++;
-    }
-  }
-  return counts;
 }
 
 export interface DenseChunk {

@@ -95,7 +95,10 @@ export interface RunResult {
   /** Clock of testAccuracy and testLoss; `sparsity` is that of `step`, which may be later. */
   readonly evaluatedAt: number | null;
   readonly testLoss: number | null;
+  /** Of the elements that sparsity rules match. */
   readonly sparsity: number;
+  /** Dead of all parameters, biases and normalisations too, counted from the mask of `checkpoint`; null without one. */
+  readonly parameterSparsity: number | null;
   readonly maskEpoch: number;
   readonly maskDigest: string | null;
   readonly weightsDigest: string | null;
@@ -123,6 +126,15 @@ export interface LayerResult {
   readonly survivors: number;
   /** Survivors whose weight is exactly zero. */
   readonly zeroSurvivors: number;
+  /** Some sparsity rule matches it; without rules: it is a kernel that one without `match` would. */
+  readonly prunable: boolean;
+  /** Neurons or filters whose values it makes, and those of them without a survivor. */
+  readonly units: number;
+  readonly deadUnits: number;
+  /** Of its surviving float32 weights: what a pull moves and a server keeps, slots apart. */
+  readonly bytes: number;
+  /** Elements whose mask differs from that of the checkpoint before, of step `since`; null where none is kept. */
+  readonly churn: { readonly since: number; readonly died: number; readonly regrown: number } | null;
 }
 
 /** One line of `metrics.jsonl`; one a step. */

@@ -8,14 +8,15 @@ import { recalibrateOption, runsOption } from '../run-command.ts';
 import type { ExportFormatName } from '../../export/export.ts';
 
 const QUANTIZE = ['int8'] as const;
-const FORMATS = ['tfjs', 'safetensors'] as const satisfies readonly ExportFormatName[];
+const FORMATS = ['tfjs', 'safetensors', 'onnx'] as const satisfies readonly ExportFormatName[];
 
 export const command = defineCommand({
   name: 'export',
   description:
     'Export a checkpoint as a dense model whose pruned weights are exactly zero, read back and compared before it appears.\n' +
     'tfjs: model.json and weights.bin for tf.loadLayersModel. safetensors: the trained weights and the state by name.\n' +
-    'Both add export-manifest.json: sha256 of every file, accuracy, sparsity of every layer.',
+    'onnx: model.onnx of opset 13, for onnxruntime and others, checked with onnxruntime-web where that is installed.\n' +
+    'All add export-manifest.json: sha256 of every file, accuracy, sparsity of every layer.',
   arguments: {
     target: {
       label: 'run|checkpoint',
@@ -77,6 +78,7 @@ export const command = defineCommand({
       force: options.force,
       warn: (message) => output.warn(message),
       ...(recalibrate === undefined ? {} : { recalibrate }),
+      note: (message) => output.note(message),
       ...(quantize === undefined ? {} : { quantize }),
     });
     const { quantization } = exported;
@@ -84,7 +86,10 @@ export const command = defineCommand({
       formatPairs([
         ['exported', out],
         ['from', folder],
-        ['sparsity', formatPercent(exported.sparsity)],
+        [
+          'sparsity',
+          `${formatPercent(exported.sparsity)}, ${formatPercent(exported.parameterSparsity)} of all parameters`,
+        ],
         ['test accuracy', describeAccuracy(exported.testAccuracy, folder, manifest.model.testExamples)],
         ...(quantization === undefined
           ? []

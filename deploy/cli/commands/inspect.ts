@@ -1,9 +1,13 @@
-import { basename } from 'node:path';
-import { digestCheckpoint, locatedAt, survivorsByParameter } from '../../../shared/checkpoint/digests.ts';
+import { basename, dirname } from 'node:path';
+import { digestCheckpoint, locatedAt } from '../../../shared/checkpoint/digests.ts';
+import { deadFraction, reportLayersOf } from '../../../shared/checkpoint/layer-report.ts';
+import { CheckpointStore } from '../../../shared/checkpoint/store.ts';
+import { timelineOf } from '../../../shared/coordination/scheduler-finder.ts';
 import { defineCommand } from '../command.ts';
 import { findCheckpoint } from '../find-run.ts';
+import { formatLayers } from '../layer-table.ts';
 import { formatBytes, formatCount, formatPercent } from '../quantities.ts';
-import { formatLayers, formatPairs } from '../report.ts';
+import { formatPairs } from '../report.ts';
 import { runsOption } from '../run-command.ts';
 import { formatTable } from '../table.ts';
 
@@ -31,9 +35,15 @@ export const command = defineCommand({
       warn: (message) => output.warn(message),
       note: (message) => output.note(message),
     });
-    const location = locatedAt(folder);
-    const layers = await survivorsByParameter(manifest, location);
-    const digests = await digestCheckpoint(manifest, location);
+    const run = dirname(dirname(folder));
+    // A checkpoint that lies elsewhere has no earlier ones beside it.
+    const lineage = await timelineOf(run).then(
+      (timeline) => timeline.lineage,
+      () => [],
+    );
+    const layers = await reportLayersOf({ folder, manifest }, new CheckpointStore(run), lineage);
+    const parameterSparsity = deadFraction(layers);
+    const digests = await digestCheckpoint(manifest, locatedAt(folder));
     const {
       runId,
       clock,
@@ -54,6 +64,7 @@ export const command = defineCommand({
       generation,
       maskEpoch,
       sparsity,
+      parameterSparsity,
       testAccuracy,
       whittleVersion,
       writtenAt,
@@ -70,7 +81,7 @@ export const command = defineCommand({
           ['run', `${runId}, step ${clock}, generation ${generation}, mask ${maskEpoch}`],
           ['written', `${writtenAt} by Whittle ${whittleVersion}`],
           ['backend', fingerprint],
-          ['sparsity', formatPercent(sparsity)],
+          ['sparsity', `${formatPercent(sparsity)}, ${formatPercent(parameterSparsity)} of all parameters`],
           ...(testAccuracy === null ? [] : [['test accuracy', formatPercent(testAccuracy)] as const]),
           ['size', formatBytes(bytes)],
           ['weights digest', digests.weightsDigest],

@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
 import type { SocketBytes__Output } from '../../../protos/generated/whittle/SocketBytes.ts';
+import { deadFraction } from '../../../shared/checkpoint/layer-report.ts';
 import type { Manifest } from '../../../shared/checkpoint/manifest.ts';
 import { CheckpointStore } from '../../../shared/checkpoint/store.ts';
 import type { RunConfig } from '../../../shared/config/types.ts';
@@ -263,6 +264,7 @@ export class RunProgress {
       loss: this.#loss,
       ...this.#evaluationFacts(),
       sparsity: this.#mask.sparsity,
+      parameterSparsity: layers.length === 0 ? null : deadFraction(layers),
       maskEpoch: this.#mask.epoch,
       maskDigest: digests?.maskDigest ?? null,
       weightsDigest: digests?.weightsDigest ?? null,

@@ -85,13 +85,14 @@ describe('formatReport', () => {
       `
 Run mine finished at step 60 of 60
 
-PARAMETER         SIZE   SURVIVORS    DENSITY   ZERO SURVIVORS
-dense_1/kernel   1,000         100    10.00 %                2
-dense_1/bias        10          10   100.00 %               10
-total            1,010         110    10.89 %               12
+PARAMETER         SIZE   SURVIVORS    DENSITY   ZERO SURVIVORS   DEAD UNITS   BYTES   CHURN SINCE 40
+dense_1/kernel   1,000         100    10.00 %                2      1 of 10   400 B              -50
+dense_1/bias        10          10   100.00 %               10            -    40 B                0
+total            1,010         110    10.89 %               12                440 B               50
 
 removed          900 of 1,000 prunable elements, exactly as scheduled
 sparsity         90.00 % at step 60
+all parameters   89.11 % sparse at step 60
 test accuracy    97.85 % at step 58
 test loss        0.0712 at step 58
 training loss    0.5000

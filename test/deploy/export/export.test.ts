@@ -134,6 +134,12 @@ describe('exportRun', () => {
       size: 27,
       survivors: 18,
       zeroSurvivors: 0,
+      prunable: true,
+      // Filters of 9 neighbours, of which a third is dead.
+      units: 3,
+      deadUnits: 1,
+      bytes: 72,
+      churn: null,
       sparsity: 1 - 18 / 27,
     });
     for (const { file, bytes, sha256 } of manifest.files) {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { digestCheckpoint, survivorsByParameter } from '../../../shared/checkpoint/digests.ts';
+import { digestCheckpoint } from '../../../shared/checkpoint/digests.ts';
 import type { ShardSnapshot } from '../../../shared/checkpoint/manifest.ts';
 import { CheckpointStore } from '../../../shared/checkpoint/store.ts';
 import { isSet, useFolder, wholeSnapshot, writeCheckpoint } from './fixtures.ts';
@@ -57,19 +57,4 @@ describe('digestCheckpoint', () => {
       );
     });
   }
-});
-
-describe('survivorsByParameter', () => {
-  const folder = useFolder();
-
-  it('counts mask bits, and survivors of exactly zero apart', async () => {
-    const store = new CheckpointStore(folder());
-    const manifest = await writeCheckpoint(store, { cuts: [0, 64, 192, 300] });
-    // Survivors: i % 3 != 1 and i % 5 != 2, that is 8 of every 15. Of 0..99: 6 * 8 of the first 90, and of 90..99
-    // (0..9 by residue: 0, 3, 5, 6, 8, 9) 6. Of 0..299: 20 * 8. Only element 0 weighs 0.
-    assert.deepEqual(await survivorsByParameter(manifest, store), [
-      { name: 'dense_1/kernel', size: 100, survivors: 54, zeroSurvivors: 1 },
-      { name: 'dense_1/bias', size: 200, survivors: 106, zeroSurvivors: 0 },
-    ]);
-  });
 });
