@@ -21,6 +21,7 @@ if (!port) throw new Error('shard-thread runs in a worker thread');
 let shard: Shard | null = null;
 let options: ConfigureShard | null = null;
 let history: ShardHistory | null = null;
+let writing: Promise<void> = Promise.resolve();
 const consumers = new Map<Push, () => void>();
 
 function configured(): { shard: Shard; options: ConfigureShard } {
@@ -59,7 +60,10 @@ serveThread(port, {
           tell('hold', { step });
         },
         norm: (step, nodes) => tell('norm', { step, nodes }),
-        snapshot: (clock, maskEpoch, snapshot) => void write(message, ofGeneration, clock, maskEpoch, snapshot),
+        snapshot: (clock, maskEpoch, snapshot) => {
+          // One after another: a checkpoint must not overtake an older one, which would then be cleared away half written.
+          writing = writing.then(() => write(message, ofGeneration, clock, maskEpoch, snapshot));
+        },
         consumed: (push) => {
           consumers.get(push)?.();
           consumers.delete(push);

@@ -34,13 +34,16 @@ export class CheckpointCommitter {
   readonly #options: CommitterOptions;
   readonly #parts = new Map<number, Map<number, ShardEntry>>();
   #queue: Promise<void> = Promise.resolve();
+  /** Clock of the newest checkpoint that `latest` names; an older one that becomes whole after it is not needed. */
+  #newest: number;
 
   constructor(options: CommitterOptions) {
     this.#options = options;
+    this.#newest = options.after;
   }
 
   shardWritten(server: number, clock: number, maskEpoch: number, entry: ShardEntry): void {
-    if (clock <= this.#options.after) return;
+    if (clock <= this.#newest) return;
     let parts = this.#parts.get(clock);
     if (!parts) this.#parts.set(clock, (parts = new Map<number, ShardEntry>()));
     parts.set(server, entry);
@@ -52,6 +55,7 @@ export class CheckpointCommitter {
 
   shardFailed(clock: number, error: WhittleError): void {
     this.#parts.delete(clock);
+    if (clock <= this.#newest) return;
     this.#options.onFailed(clock, error);
   }
 
@@ -63,6 +67,7 @@ export class CheckpointCommitter {
   async #commit(clock: number, maskEpoch: number, shards: readonly ShardEntry[]): Promise<void> {
     const { store, coordinator, generation, keep, describe, beforeCommit, record, onCommitted, onFailed } =
       this.#options;
+    if (clock <= this.#newest) return;
     try {
       // First: what is described below is known only when the mask update of this clock is.
       await beforeCommit();
@@ -80,6 +85,7 @@ export class CheckpointCommitter {
       failpoint('checkpoint.manifest-written', clock);
       record?.('offered', manifest);
       await coordinator.commitLatest({ generation, clock, folder });
+      this.#newest = clock;
       record?.('committed', manifest);
       await store.retain(
         keep,

@@ -20,8 +20,8 @@ import { openHistory } from '../../shared/telemetry/history.ts';
 import { createLogger } from '../../shared/telemetry/log.ts';
 import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunFailure, RunState } from '../../shared/telemetry/run-status.ts';
-import type { RunOutcome } from './run.ts';
-import { RunProgress } from './run-progress.ts';
+import { RunProgress } from './progress/run-progress.ts';
+import type { RunEnding } from './run/run-options.ts';
 import { type Beginning, Timeline } from './timeline.ts';
 
 export interface SchedulerOptions {
@@ -36,7 +36,7 @@ export interface SchedulerOptions {
 
 type SessionStream = ServerDuplexStream<Report__Output, Directive>;
 type WatchStream = ServerWritableStream<StatusRequest__Output, StatusReply>;
-type Outcome = Exclude<RunOutcome, { state: 'ROLLBACK' | 'ABANDONED' }>;
+type Outcome = Exclude<RunEnding, { state: 'ABANDONED' }>;
 
 const STATUS_MS = 500;
 const GRACE_MS = 2_000;

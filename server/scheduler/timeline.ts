@@ -13,8 +13,10 @@ import type { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunStatus } from '../../shared/telemetry/run-status.ts';
 import { whittleVersion } from '../../shared/version.ts';
 import { Members } from './members.ts';
-import { Run, type RunOutcome } from './run.ts';
-import type { RunProgress } from './run-progress.ts';
+import type { RunProgress } from './progress/run-progress.ts';
+import { RollbackLimit } from './rollback-limit.ts';
+import { Run } from './run.ts';
+import { beginsNext, type NextGeneration, type RunEnding, type RunOptions } from './run/run-options.ts';
 import type { StepTimes } from './stragglers.ts';
 
 /** How a scheduler begins. */
@@ -24,9 +26,6 @@ export type Beginning =
   | { readonly kind: 'resume'; readonly folder: string | null }
   /** In place of a scheduler that is gone: go on where all servers still hold the run, else from the last checkpoint. */
   | { readonly kind: 'recover' };
-
-/** Goings back to one and the same step, without a step beyond it between them, after which the run fails. */
-const MOST_ROLLBACKS_IN_PLACE = 5;
 
 export interface TimelineOptions {
   readonly directory: RunDirectory;
@@ -42,6 +41,7 @@ export interface TimelineOptions {
 export class Timeline {
   readonly members: Members;
   readonly #options: TimelineOptions;
+  readonly #rollbacks = new RollbackLimit();
   #generation = 0;
   #run: Run | null = null;
   #stopReason: string | null = null;
@@ -83,10 +83,8 @@ export class Timeline {
   }
 
   /** Runs to the end. Closes all sessions before it resolves. */
-  async conduct(): Promise<Exclude<RunOutcome, { state: 'ROLLBACK' }>> {
-    const { progress, log } = this.#options;
-    let inPlace = 0;
-    for (let before = -1; ;) {
+  async conduct(): Promise<RunEnding> {
+    for (;;) {
       const run = this.#current();
       if (this.#stopReason !== null) run.stop(this.#stopReason);
       const outcome = await run.conduct();
@@ -94,29 +92,16 @@ export class Timeline {
         this.members.abandon();
         return { state: 'ABANDONED' };
       }
-      if (outcome.state !== 'ROLLBACK') {
+      if (!beginsNext(outcome)) {
         const reason = outcome.state === 'FAILED' ? outcome.failure.message : (run.stopping ?? '');
         this.members.finish(outcome.state, reason);
         return outcome;
       }
-      inPlace = progress.step > before ? 1 : inPlace + 1;
-      before = Math.max(before, progress.step);
       try {
-        if (inPlace > MOST_ROLLBACKS_IN_PLACE) {
-          throw new WhittleError(
-            'ROLE_LOST',
-            `went back ${MOST_ROLLBACKS_IN_PLACE} times without getting beyond step ${progress.step}; the last time: ${outcome.cause.rawMessage}`,
-          );
-        }
         this.#stopReason = run.stopping;
-        await this.#rollBack(outcome.cause);
+        await this.#follow(outcome);
       } catch (reason) {
-        const error = WhittleError.from(reason);
-        log.error({ error }, error.message);
-        const { code, rawMessage: message } = error;
-        this.members.finish('FAILED', message);
-        const failure = { role: 'scheduler' as const, rank: 0, code, message, stack: '', step: progress.step };
-        return { state: 'FAILED', failure };
+        return this.#failed(WhittleError.from(reason));
       }
     }
   }
@@ -160,8 +145,23 @@ export class Timeline {
     return latest?.clock ?? null;
   }
 
+  /** Begins the generation that comes after one that ended so. */
+  #follow(outcome: NextGeneration): Promise<void> {
+    return this.#rollBack(outcome.cause);
+  }
+
+  #failed(error: WhittleError): RunEnding {
+    const { progress, log } = this.#options;
+    log.error({ error }, error.message);
+    const { code, rawMessage: message } = error;
+    this.members.finish('FAILED', message);
+    const failure = { role: 'scheduler' as const, rank: 0, code, message, stack: '', step: progress.step };
+    return { state: 'FAILED', failure };
+  }
+
   async #rollBack(cause: WhittleError): Promise<void> {
     const { progress, log } = this.#options;
+    this.#rollbacks.count(progress.step, cause);
     const restored = await this.#newest();
     await this.#next(restored);
     progress.rolledBack(this.#generation, restored, cause.rawMessage);
@@ -182,7 +182,7 @@ export class Timeline {
     await directory.metrics.truncate(restored?.clock ?? 0);
   }
 
-  #newRun(options: Pick<ConstructorParameters<typeof Run>[0], 'restored' | 'after' | 'takeover'>): Run {
+  #newRun(options: Pick<RunOptions, 'restored' | 'after' | 'takeover'>): Run {
     const { directory, config, store, coordinator, log, progress, history } = this.#options;
     return new Run({
       ...options,

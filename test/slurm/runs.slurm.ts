@@ -1,4 +1,7 @@
-/** Runs on a real Slurm of three nodes; `npm run test:slurm` only, since it must be root. Timing decides nothing. */
+/**
+ * Runs on a real Slurm of three nodes; `npm run test:slurm` only, since it must be root. Timing decides nothing.
+ * WHITTLE_SLURM_STEPS=5616 makes it the main job (then with `-- --grep 'submits one job|cancelled half way'`).
+ */
 import assert from 'node:assert/strict';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -10,7 +13,8 @@ import { start, WHITTLE, whittle, writeRunFile, type Ended } from '../cluster/su
 import { missing, type SlurmCluster, startCluster } from './cluster.ts';
 
 /** Long enough to be struck half way, with mask updates and a checkpoint on both sides. */
-const STEPS = 240;
+const STEPS = Number(process.env['WHITTLE_SLURM_STEPS'] ?? 240);
+const MAIN_JOB = new URL('../../deploy/examples/lenet-300-100.yaml', import.meta.url).pathname;
 const RUN_FILE = {
   name: 'on-slurm',
   seed: 3,
@@ -35,7 +39,7 @@ describe('runs on Slurm', function () {
     if (why !== null) throw new Error(`the tests on Slurm cannot run here: ${why}`);
     // A blank and a percent sign, which mean something in a job script.
     folder = await mkdtemp(join(tmpdir(), 'whittle runs 100%-'));
-    runFile = await writeRunFile(folder, RUN_FILE);
+    runFile = STEPS === 5616 ? MAIN_JOB : await writeRunFile(folder, RUN_FILE);
     cluster = await startCluster();
     undisturbed = digests(
       resultOf(await whittle(['launch', runFile, '--runs-dir', folder, '--run-id', 'here', '--json'])),
@@ -91,7 +95,7 @@ describe('runs on Slurm', function () {
     const job = await jobOf('plain');
     assert.match(end.stderr, new RegExp(`submitted job ${job}\\n`));
     assert.match(end.stderr, new RegExp(`job ${job} is RUNNING on n\\[1-3\\]`));
-    assert.match(end.stderr + end.stdout, /Run plain finished at step 240 of 240/);
+    assert.match(end.stderr + end.stdout, new RegExp(`Run plain finished at step ${STEPS} of ${STEPS}`));
     assert.deepEqual(digests(resultOf(end)), undisturbed);
   });
 

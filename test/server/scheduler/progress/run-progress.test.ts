@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
-import type { Manifest } from '../../../shared/checkpoint/manifest.ts';
-import { ParameterSpace } from '../../../shared/layout/parameter-space.ts';
-import type { StepMetrics } from '../../../shared/telemetry/run-status.ts';
-import type { CommittedUpdate } from '../../../server/scheduler/pruning-controller.ts';
-import { RunProgress } from '../../../server/scheduler/run-progress.ts';
-import type { CompletedStep } from '../../../server/scheduler/step-ledger.ts';
-import { engineConfig } from '../../fixtures/config.ts';
+import type { Manifest } from '../../../../shared/checkpoint/manifest.ts';
+import { ParameterSpace } from '../../../../shared/layout/parameter-space.ts';
+import type { StepMetrics } from '../../../../shared/telemetry/run-status.ts';
+import type { CommittedUpdate } from '../../../../server/scheduler/pruning-controller.ts';
+import { RunProgress } from '../../../../server/scheduler/progress/run-progress.ts';
+import type { CompletedStep } from '../../../../server/scheduler/step-ledger.ts';
+import { engineConfig } from '../../../fixtures/config.ts';
 
 const config = engineConfig({
   sparsity: [
