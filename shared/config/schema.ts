@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { coordinationSchema } from './coordination.ts';
-import { choice, flag, kinds, mapping, only, real, whole } from './fields.ts';
+import { choice, flag, kinds, mapping, only, position, real, whole } from './fields.ts';
 import { nearest } from './suggest.ts';
 
 /** Built-in data sets, by name. */
@@ -12,13 +12,6 @@ export const END_DEFAULT = '75%';
 const END = `last update, always made; a step, \`75%\` of the run, or \`9 epochs\`; default ${END_DEFAULT}`;
 const FREQUENCY = 'steps between mask updates, >= 1; default 100';
 const SPARSITY_CURE = 'sparsity is the share of zeros: 0.95 is 95 %';
-
-function position(about: string) {
-  const error = 'must be a step >= 0, a percentage such as 30%, or epochs such as 3 epochs';
-  return z
-    .union([whole(about), z.string().regex(/^(\d+(\.\d+)?\s*%|\d+(\.\d+)?\s*epochs?)$/, { error })], { error })
-    .describe(about);
-}
 
 const path = (about: string) =>
   z.string({ error: 'must be a path' }).min(1, { error: 'must be a path' }).describe(about);
