@@ -9,6 +9,7 @@ import type { LayerResult } from '../../shared/telemetry/run-status.ts';
 import { whittleVersion } from '../../shared/version.ts';
 import type { ExportFormat, ExportSource } from './format.ts';
 import { safetensorsFormat } from './safetensors-format.ts';
+import { type ShrinkReport, writeShrunk } from './shrunk-checkpoint.ts';
 import { tfjsFormat } from './tfjs-format.ts';
 
 export const EXPORT_MANIFEST = 'export-manifest.json';
@@ -24,6 +25,8 @@ export interface ExportOptions {
   readonly out: string;
   /** Replace an earlier export at `out`. Default false. */
   readonly force?: boolean;
+  /** Leave out units that are dead, compute a constant, or are read by nothing. Default false. */
+  readonly shrink?: boolean;
 }
 
 /** `export-manifest.json`, written last. */
@@ -39,6 +42,8 @@ export interface ExportManifest {
   readonly weightsDigest: string;
   /** Every parameter in model order; sparsity = removed / size. */
   readonly layers: readonly (LayerResult & { readonly sparsity: number })[];
+  /** Where the model was shrunk: what left it and what had to stay. */
+  readonly shrunk?: ShrinkReport;
   readonly files: readonly { readonly file: string; readonly bytes: number; readonly sha256: string }[];
 }
 
@@ -48,6 +53,19 @@ export interface ExportManifest {
  * Errors: CHECKPOINT (it does not verify), USAGE (`out` exists), UNSUPPORTED (the format cannot hold the model), DISK.
  */
 export async function exportRun(options: ExportOptions): Promise<ExportManifest> {
+  if (options.shrink !== true) return exportCheckpoint(options);
+  const out = resolve(options.out);
+  await checkOut(out, options.force === true);
+  const into = `${out}.${randomBytes(6).toString('hex')}.shrunk.tmp`;
+  try {
+    const shrunk = await writeShrunk(resolve(options.folder), into);
+    return await exportCheckpoint({ ...options, folder: into }, shrunk);
+  } finally {
+    await rm(into, { recursive: true, force: true }).catch(() => undefined);
+  }
+}
+
+async function exportCheckpoint(options: ExportOptions, shrunk?: ShrinkReport): Promise<ExportManifest> {
   const out = resolve(options.out);
   const replaces = await checkOut(out, options.force === true);
   const folder = resolve(options.folder);
@@ -72,6 +90,7 @@ export async function exportRun(options: ExportOptions): Promise<ExportManifest>
       format: options.format,
       ...facts,
       layers: layers.map((layer) => ({ ...layer, sparsity: layer.size === 0 ? 0 : 1 - layer.survivors / layer.size })),
+      ...(shrunk === undefined ? {} : { shrunk }),
       files,
     };
     const json = Buffer.from(JSON.stringify(exported, null, 2) + '\n');

@@ -120,7 +120,7 @@ export async function writeCheckpoint(store: CheckpointStore, options: WriteOpti
     shards,
     sparsity: 0.5,
     model: description,
-    config: { name: 'test' } as RunConfig,
+    config: { name: 'test', sparsity: [] as RunConfig['sparsity'] } as RunConfig,
     fingerprint: 'none',
     testAccuracy: 0.75,
     writtenAt: '2026-01-01T00:00:00.000Z',

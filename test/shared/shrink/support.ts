@@ -61,8 +61,12 @@ export async function outputsOf({ description, weights, mask, state }: FlatModel
     variables.get(name)!.write(tf.tensor(state.slice(offset, offset + size), [...shape]));
     offset += size;
   }
-  const input = tf.randomNormal([5, ...model.inputs[0]!.shape.slice(1).map(Number)], 0, 1, 'float32', 7);
-  return (model.predict(input) as tf.Tensor).dataSync<'float32'>().slice();
+  return (model.predict(inputFor(model)) as tf.Tensor).dataSync<'float32'>().slice();
+}
+
+/** Five examples, the same for every model of this input. */
+export function inputFor(model: tfl.LayersModel): tf.Tensor {
+  return tf.randomNormal([5, ...model.inputs[0]!.shape.slice(1).map(Number)], 0, 1, 'float32', 7);
 }
 
 /** Largest difference, relative to values above 1. */
