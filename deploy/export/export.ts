@@ -15,6 +15,7 @@ import { onnxFormat } from './onnx-format.ts';
 import { packedFormat } from './packed-format.ts';
 import { quantizedExport, type QuantizationReport } from './quantized-export.ts';
 import { safetensorsFormat } from './safetensors-format.ts';
+import { type ShrinkReport, writeShrunk } from './shrunk-checkpoint.ts';
 import { tfjsFormat } from './tfjs-format.ts';
 
 export const EXPORT_MANIFEST = 'export-manifest.json';
@@ -43,6 +44,8 @@ export interface ExportOptions {
   readonly warn?: (message: string) => void;
   /** Takes what the user should know of how it went. */
   readonly note?: (message: string) => void;
+  /** Leave out units that are dead, compute a constant, or are read by nothing. Default false. */
+  readonly shrink?: boolean;
 }
 
 /** `export-manifest.json`, written last. */
@@ -65,6 +68,8 @@ export interface ExportManifest {
   readonly weightsDigest: string;
   /** Every parameter in model order; sparsity = removed / size. */
   readonly layers: readonly (LayerResult & { readonly sparsity: number })[];
+  /** Where the model was shrunk: what left it and what had to stay. */
+  readonly shrunk?: ShrinkReport;
   readonly files: readonly { readonly file: string; readonly bytes: number; readonly sha256: string }[];
 }
 
@@ -74,6 +79,19 @@ export interface ExportManifest {
  * Errors: CHECKPOINT (it does not verify), USAGE (`out` exists, or packed with another format), UNSUPPORTED (the format cannot hold the model), DISK.
  */
 export async function exportRun(options: ExportOptions): Promise<ExportManifest> {
+  if (options.shrink !== true) return exportCheckpoint(options);
+  const out = resolve(options.out);
+  await checkOut(out, options.force === true);
+  const into = `${out}.${randomBytes(6).toString('hex')}.shrunk.tmp`;
+  try {
+    const shrunk = await writeShrunk(resolve(options.folder), into);
+    return await exportCheckpoint({ ...options, folder: into }, shrunk);
+  } finally {
+    await rm(into, { recursive: true, force: true }).catch(() => undefined);
+  }
+}
+
+async function exportCheckpoint(options: ExportOptions, shrunk?: ShrinkReport): Promise<ExportManifest> {
   const out = resolve(options.out);
   const { packed = false } = options;
   const format = formatOf(options.format, packed);
@@ -109,6 +127,7 @@ export async function exportRun(options: ExportOptions): Promise<ExportManifest>
       ...(quantized === null ? {} : { quantization: quantized.report }),
       parameterSparsity: deadFraction(layers),
       layers: layers.map((layer) => ({ ...layer, sparsity: layer.size === 0 ? 0 : 1 - layer.survivors / layer.size })),
+      ...(shrunk === undefined ? {} : { shrunk }),
       files,
     };
     const json = Buffer.from(JSON.stringify(exported, null, 2) + '\n');

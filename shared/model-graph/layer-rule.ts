@@ -154,7 +154,7 @@ function readRule(
       sizeKey: 'filters',
     };
   }
-  // From the kernel, as TensorFlow.js leaves it out of a SeparableConv2D's config.
+  // From the kernel: topologies of older checkpoints lack it for SeparableConv2D.
   const multiplier = find('depthwise_kernel')?.[3] ?? 1;
   switch (className) {
     case 'DepthwiseConv2D':

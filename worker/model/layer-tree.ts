@@ -23,6 +23,8 @@ export interface LayerView {
   readonly trainableWeights: readonly LayerVariable[];
   readonly outputShape: unknown;
   readonly inboundNodes: readonly { readonly outputShapes: readonly unknown[] }[];
+  /** Of depthwise and separable convolutions. */
+  readonly depthMultiplier?: number;
   readonly activation?: { getClassName?(): string } | null;
   /** Variables made with `trainable: true`, frozen or not; undefined in a custom layer that keeps its own. */
   readonly _trainableWeights?: readonly LayerVariable[];

@@ -17,7 +17,20 @@ export function topologyOf(model: LayersModel, names: ModelNames): unknown {
     if (layer.layer && direction !== undefined) renamed.set(layer.layer.name, direction.replace(/^forward_/, ''));
   }
   const topology: unknown = JSON.parse(JSON.stringify(model.toJSON(null, false)));
+  const multipliers = new Map<string, number>();
+  for (const [{ name, depthMultiplier }] of names.layers)
+    if (depthMultiplier !== undefined) multipliers.set(name, depthMultiplier);
+  addMultipliers(topology, multipliers);
   return rename(topology, renamed);
+}
+
+/** TensorFlow.js leaves the depth multiplier of a SeparableConv2D out, and would build it again with 1. */
+function addMultipliers(value: unknown, multipliers: ReadonlyMap<string, number>): void {
+  if (typeof value !== 'object' || value === null) return;
+  const { class_name: className, config } = value as { class_name?: unknown; config?: Record<string, unknown> };
+  const multiplier = className === 'SeparableConv2D' ? multipliers.get(String(config?.['name'])) : undefined;
+  if (config !== undefined && multiplier !== undefined) config['depth_multiplier'] = multiplier;
+  for (const each of Object.values(value)) addMultipliers(each, multipliers);
 }
 
 function rename(value: unknown, names: ReadonlyMap<string, string>): unknown {

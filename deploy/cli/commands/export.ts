@@ -5,7 +5,9 @@ import { findCheckpoint } from '../find-run.ts';
 import { formatBytes, formatPercent } from '../quantities.ts';
 import { formatPairs } from '../report.ts';
 import { recalibrateOption, runsOption } from '../run-command.ts';
+import { plural } from '../../../shared/plural.ts';
 import type { ExportFormatName } from '../../export/export.ts';
+import type { ShrinkReport } from '../../export/shrunk-checkpoint.ts';
 
 const QUANTIZE = ['int8'] as const;
 const FORMATS = ['tfjs', 'safetensors', 'onnx'] as const satisfies readonly ExportFormatName[];
@@ -35,6 +37,10 @@ export const command = defineCommand({
       description: 'safetensors only: survivors and deflated bitmaps in place of dense weights',
     },
     out: { type: 'string', label: 'DIR', description: 'folder to write; default: <run>-<format> here' },
+    shrink: {
+      type: 'boolean',
+      description: 'leave out neurons and filters that are dead, compute a constant, or are read by nothing',
+    },
     force: { type: 'boolean', description: 'replace an export that lies in DIR' },
     step: { type: 'integer', label: 'N', min: 0, description: 'the newest checkpoint of this step or an earlier one' },
     recalibrate: recalibrateOption,
@@ -57,6 +63,7 @@ export const command = defineCommand({
       command: 'export mine --format safetensors --packed --out small',
       effect: 'write the surviving weights only, with a bitmap of their places',
     },
+    { command: 'export mine --shrink --out small', effect: 'write a model of smaller layers that computes the same' },
   ],
   handler: async ({ arguments: { target }, options, output }) => {
     const { folder, manifest } = await findCheckpoint(target, {
@@ -76,6 +83,7 @@ export const command = defineCommand({
       packed: options.packed,
       out,
       force: options.force,
+      shrink: options.shrink,
       warn: (message) => output.warn(message),
       ...(recalibrate === undefined ? {} : { recalibrate }),
       note: (message) => output.note(message),
@@ -101,17 +109,33 @@ export const command = defineCommand({
                 quantization.testAccuracy === null ? 'none' : formatPercent(quantization.testAccuracy),
               ],
             ] as const)),
+        ...describeShrink(exported.shrunk),
         ...exported.files.map(({ file, bytes, sha256 }) => [file, `${formatBytes(bytes)}, sha256 ${sha256}`] as const),
         [
           'verified',
           quantization === undefined
-            ? 'read back, every weight equal to the checkpoint'
+            ? `read back, every weight equal to the checkpoint${exported.shrunk === undefined ? '' : "'s shrunk form"}`
             : 'read back, every weight equal to what was measured',
         ],
       ]),
     );
   },
 });
+
+/** One line for each layer that lost units, one for each reason why some stay. */
+function describeShrink(shrunk: ShrinkReport | undefined): (readonly [string, string])[] {
+  if (shrunk === undefined) return [];
+  const lost = shrunk.units.filter(({ before, after }) => after < before);
+  return [
+    ...(lost.length === 0 ? [['shrunk', 'nothing: every unit is needed'] as const] : []),
+    ...lost.map(
+      ({ producers, before, after }) => ['shrunk', `${producers.join(' + ')}: ${before} -> ${after}`] as const,
+    ),
+    ...shrunk.refused.map(
+      ({ producers, units, why }) => ['kept', `${plural(units, 'unit')} of ${producers.join(' + ')}: ${why}`] as const,
+    ),
+  ];
+}
 
 function describeAccuracy(accuracy: number | null, folder: string, testExamples: number): string {
   if (accuracy !== null) return formatPercent(accuracy);
