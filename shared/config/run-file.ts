@@ -3,6 +3,7 @@ import { basename, dirname, resolve } from 'node:path';
 import { WhittleError } from '../errors.ts';
 import { coordinationProblems, resolveCoordination } from './coordination.ts';
 import { commandLine } from '../invocation.ts';
+import { decayProblems } from './decay.ts';
 import { problemsOf, valueAt } from './problems.ts';
 import { faultProblems } from './faults.ts';
 import { checkRules } from './resolve-sparsity.ts';
@@ -119,7 +120,10 @@ function lengthProblems({ value }: RunFileSource): Problem[] {
 }
 
 function relationProblems({ cluster, consistency, data, training }: RunFileDocument): Problem[] {
-  const problems: Problem[] = consistencyProblems(consistency, training.clipNorm, workerRange(cluster.workers).max);
+  const problems: Problem[] = [
+    ...consistencyProblems(consistency, training.clipNorm, workerRange(cluster.workers).max),
+    ...decayProblems(training.decay, { mode: consistency.mode, straightThrough: false }),
+  ];
   const slices = cluster.slices ?? workerRange(cluster.workers).max;
   if (slices > data.batchSize) {
     const told =
