@@ -4,13 +4,17 @@ import type { RunConfig } from '../../shared/config/types.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import { combineNodes, sumOfSquaresNodes, type DyadicNode } from '../../shared/layout/dyadic.ts';
 import type { ParameterSpace } from '../../shared/layout/parameter-space.ts';
+import type { RowNode } from '../../shared/layout/row-tree.ts';
 import { countBits, fullBitmap } from '../../shared/sparsity/bitmap.ts';
 import { compact, nextMask } from '../../shared/sparsity/mask-rule.ts';
 import { planHasWork } from '../../shared/sparsity/rules.ts';
 import { LocalSelection, type HistogramQuery, type Selection } from '../../shared/sparsity/selection.ts';
+import { decayAt } from './optimizers/decay-at.ts';
+import { GroupLasso } from './optimizers/group-lasso.ts';
 import { learningRateAt } from './optimizers/learning-rate.ts';
 import { createOptimizer, type Optimizer } from './optimizers/optimizer.ts';
 import { AsyncSteps } from './async-steps.ts';
+import { GroupShrinkage } from './group-shrinkage.ts';
 import type { Push } from './push.ts';
 import { decaySegments, type DecaySegment } from './decay-segments.ts';
 
@@ -25,6 +29,8 @@ export interface ShardEvents {
   hold(step: number): void;
   /** This server's part of the gradient norm of `step`. */
   norm(step: number, nodes: readonly DyadicNode[]): void;
+  /** This server's part of the norms of weights into output units after the optimizer's step `step`. */
+  groups?(step: number, nodes: readonly RowNode[]): void;
   /** A copy of the shard at a cut, to be written in the background. */
   snapshot(clock: number, maskEpoch: number, snapshot: ShardSnapshot): void;
   /** A push is reduced (or was a repeat): its bytes no longer wait. */
@@ -34,8 +40,8 @@ export interface ShardEvents {
   stepDone(step: number, loss: number, sliceWorkers: readonly number[]): void;
 }
 
-/** `loading`: no values yet; `collecting`: slices of clock + 1; `norm`: waits for the peers' sums; `hold`: waits for a mask commit. */
-export type ShardPhase = 'loading' | 'collecting' | 'norm' | 'hold';
+/** `loading`: no values yet; `collecting`: slices of clock + 1; `norm`, `groups`: waits for the peers' sums; `hold`: waits for a mask commit. */
+export type ShardPhase = 'loading' | 'collecting' | 'norm' | 'groups' | 'hold';
 
 export interface ShardOptions {
   readonly config: RunConfig;
@@ -92,6 +98,8 @@ export class Shard {
   readonly #waiting = new Map<number, Push>();
   #sliceWorkers: number[] = [];
   readonly #norms = new Map<number, Map<number, readonly DyadicNode[]>>();
+  /** Null without group lasso. */
+  readonly #groups: GroupShrinkage | null;
   readonly #cuts = new Set<number>();
   #stopAt: number | null = null;
   /** Clock of the newest cut: it is taken once, whoever asks. */
@@ -108,6 +116,11 @@ export class Shard {
     this.#optimizer = createOptimizer(options.config.training.optimizer);
     const { cluster, consistency } = options.config;
     this.#async = consistency.mode === 'bsp' ? null : new AsyncSteps(cluster.slices);
+    const { decay } = options.config.training;
+    this.#groups =
+      decay.groupLasso === undefined
+        ? null
+        : new GroupShrinkage(new GroupLasso(options.space, decay.match), options.servers);
     this.#mask = fullBitmap(this.end - this.start);
     this.#state = new Float32Array(this.#stateSize);
     this.#stateSum = new Float32Array(this.#stateSize);
@@ -220,6 +233,12 @@ export class Shard {
     if (this.#phase === 'norm' && step === this.#clock + 1) this.#tryClip();
   }
 
+  /** Another server's part of the norms of weights into output units, as `peerNorm`. */
+  peerGroups(step: number, sender: number, nodes: readonly RowNode[]): void {
+    this.#groups?.take(step, sender, nodes, this.#clock);
+    if (this.#groups?.finish()) this.#applied();
+  }
+
   /** Counts of survivors by the next bits of their score key; read-only and repeatable while holding. */
   histogram(query: HistogramQuery): number[][] {
     if (this.#phase !== 'hold') {
@@ -258,7 +277,7 @@ export class Shard {
    */
   cutAt(clock: number, stop: boolean): boolean {
     // With all slices of the next step reduced, the norms of the peers carry the shard past its clock.
-    if (clock < this.newest || (clock === this.#clock && this.#phase === 'norm')) return false;
+    if (clock < this.newest || (clock === this.#clock && (this.#phase === 'norm' || this.#phase === 'groups'))) return false;
     if (this.#stopAt !== null && clock > this.#stopAt) this.#stopAt = null;
     if (stop) this.#stopAt = clock;
     if (clock > this.#clock || this.#phase !== 'collecting') this.#cuts.add(clock);
@@ -398,19 +417,40 @@ export class Shard {
     const step = this.#clock + 1;
     if (scale !== 1) for (let i = 0; i < this.#sum.length; i += 1) this.#sum[i] = this.#sum[i]! * scale;
     this.#update(this.#sum, step, 1);
+    if (this.#shrinkGroups(step)) return;
+    this.#applied();
+  }
+
+  /** Group lasso, where it has an effect at `step`: returns true when the step waits for the norms. */
+  #shrinkGroups(step: number): boolean {
+    const { decay, steps } = this.#config.training;
+    const by = this.#learningRate(step) * decayAt(decay, step, steps).groupLasso;
+    if (!this.#groups || by === 0) return false;
+    this.#phase = 'groups';
+    const shard = { start: this.start, end: this.end, weights: this.#weights, stored: this.#mask };
+    this.#events.groups?.(step, this.#groups.begin(step, shard, by));
+    if (this.#groups.finish()) this.#applied();
+    return true;
+  }
+
+  #applied(): void {
     for (let i = 0; i < this.#stateSize; i += 1) this.#state[i] = this.#state[i]! + this.#stateSum[i]!;
-    this.#clock = step;
+    this.#clock += 1;
     const loss = this.#loss;
     const sliceWorkers = this.#sliceWorkers;
     this.#clearStep();
-    this.#events.stepDone(step, loss, sliceWorkers);
+    this.#events.stepDone(this.#clock, loss, sliceWorkers);
     this.#settle(false);
+  }
+
+  #learningRate(step: number): number {
+    const { optimizer, learningRateSchedule, steps } = this.#config.training;
+    return learningRateAt(optimizer.learningRate, learningRateSchedule, step, steps);
   }
 
   /** One application of the optimizer, with this share of the step's learning rate. */
   #update(gradients: Float32Array, step: number, share: number): void {
-    const { optimizer, learningRateSchedule, steps } = this.#config.training;
-    const learningRate = share * learningRateAt(optimizer.learningRate, learningRateSchedule, step, steps);
+    const learningRate = share * this.#learningRate(step);
     for (const { begin, end, decay } of this.#segments) {
       this.#optimizer.apply({
         weights: this.#weights,
@@ -420,7 +460,7 @@ export class Shard {
         end,
         step,
         learningRate,
-        decay,
+        decay: decayAt(decay, step, this.#config.training.steps),
       });
     }
   }
