@@ -277,7 +277,8 @@ export class Shard {
    */
   cutAt(clock: number, stop: boolean): boolean {
     // With all slices of the next step reduced, the norms of the peers carry the shard past its clock.
-    if (clock < this.newest || (clock === this.#clock && (this.#phase === 'norm' || this.#phase === 'groups'))) return false;
+    if (clock < this.newest || (clock === this.#clock && (this.#phase === 'norm' || this.#phase === 'groups')))
+      return false;
     if (this.#stopAt !== null && clock > this.#stopAt) this.#stopAt = null;
     if (stop) this.#stopAt = clock;
     if (clock > this.#clock || this.#phase !== 'collecting') this.#cuts.add(clock);
@@ -428,7 +429,8 @@ export class Shard {
     if (!this.#groups || by === 0) return false;
     this.#phase = 'groups';
     const shard = { start: this.start, end: this.end, weights: this.#weights, stored: this.#mask };
-    this.#events.groups?.(step, this.#groups.begin(step, shard, by));
+    const nodes = this.#groups.begin(step, shard, by);
+    this.#events.groups?.(step, nodes);
     if (this.#groups.finish()) this.#applied();
     return true;
   }

@@ -92,9 +92,7 @@ export function configWarnings(runFile: RunFile, config: RunConfig, facts: JobFa
     warnings.push(
       `training.learningRateSchedule.warmupSteps ${warmupSteps} spans the whole run of ${training.steps} steps`,
     );
-  warnings.push(
-    ...decayWarnings(training.decay, (key) => source.has(['training', 'decay', key]), facts.prunableNames),
-  );
+  warnings.push(...decayWarnings(training.decay, (key) => source.has(['training', 'decay', key]), facts.prunableNames));
   if (config.data.batchSize > facts.trainExamples) {
     warnings.push(
       `data.batchSize ${config.data.batchSize} is more than the ${facts.trainExamples} training examples: a step sees some of them twice`,
