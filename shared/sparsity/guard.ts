@@ -1,7 +1,5 @@
 import { WhittleError } from '../errors.ts';
 import type { GuardConfig } from '../config/guard.ts';
-import { isUpdateStep } from './schedule.ts';
-import type { SparsitySchedule } from '../config/types.ts';
 
 /*
  * The guard closes the loop between pruning and evaluation: a state machine over the mask updates and evaluations of a
@@ -12,7 +10,7 @@ import type { SparsitySchedule } from '../config/types.ts';
  *
  * Decisions are functions of this order alone: an update at step t waits for all evaluations of clocks below t
  * (`awaitedEvaluation`), however long they take; a restore, like a skipped or caught-up update, takes effect at the next
- * guarded step (`isGuardedUpdate`) after the evaluation that decided; and a checkpoint of clock t keeps the state that has seen the update at
+ * step with an update of the plan (or `isCatchUpStep`) after the evaluation that decided; and a checkpoint of clock t keeps the state that has seen the update at
  * t and all evaluations below t. So a run that resumes decides as one that was never stopped.
  */
 
@@ -131,15 +129,17 @@ export function onUpdate(
 }
 
 /**
- * Steps at which servers hold for the scheduler under a guard: the updates of the plan, and after `endStep` the steps
- * `frequency` apart from it, at which an update that is owed is made up for.
+ * Is `step` one at which an update that is owed may be made up for after the plan's last: the steps `frequency` apart
+ * from it. Under a guard servers hold there for the scheduler as at updates of the plan.
  */
-export function isGuardedUpdate(schedule: SparsitySchedule, step: number): boolean {
-  const { endStep, frequency } = schedule;
-  return isUpdateStep(schedule, step) || (step > endStep && (step - endStep) % frequency === 0);
+export function isCatchUpStep(
+  step: number,
+  plan: { readonly lastUpdate: number; readonly frequency: number },
+): boolean {
+  return step > plan.lastUpdate && (step - plan.lastUpdate) % plan.frequency === 0;
 }
 
-/** Is there something to make up for at a guarded step after the plan's last update? */
+/** Is there something to make up for at an `isCatchUpStep`? */
 export function owesUpdate(state: GuardState): boolean {
   return state.owed && !state.holding;
 }
