@@ -10,8 +10,9 @@ import type { GuardConfig } from '../config/guard.ts';
  *
  * Decisions are functions of this order alone: an update at step t waits for all evaluations of clocks below t
  * (`awaitedEvaluation`), however long they take; a restore, like a skipped or caught-up update, takes effect at the next
- * step with an update of the plan (or `isCatchUpStep`) after the evaluation that decided; and a checkpoint of clock t keeps the state that has seen the update at
- * t and all evaluations below t. So a run that resumes decides as one that was never stopped.
+ * step with an update of the plan (or `isCatchUpStep`) after the evaluation that decided; and a checkpoint of clock t
+ * keeps the state that has seen the update at t and all evaluations below t. So a run that resumes decides as one that
+ * was never stopped.
  */
 
 /** Plain JSON, kept in manifests. */

@@ -82,7 +82,7 @@ function table(
     ),
   ]);
   const figure = (value: number | null): string => (value === null ? '' : value.toFixed(2));
-  const cited = references.map(({ name, dense, at }) => [`*${name}*`, figure(dense), ...at.map(figure)]);
+  const cited = references.map(({ name, dense, at }) => [`_${name}_`, figure(dense), ...at.map(figure)]);
   return lines(
     ['method', 'dense', ...SPARSITIES.map((sparsity) => `${Math.round(sparsity * 100)} %`)],
     [...rows, ...cited],

@@ -96,7 +96,7 @@ describe('results', () => {
       row.split('|').map((cell) => cell.trim()),
       ['', 'magnitude-global', '–', '98.17 (1 of 3)', '98.10 ± 0.10', '–', '–', ''],
     );
-    assert.ok(page.includes('*PyTorch, 3 seeds*'));
+    assert.ok(page.includes('_PyTorch, 3 seeds_'));
     assert.ok(page.includes(`4 of ${cells.length} runs`));
   });
 
