@@ -16,7 +16,11 @@ describe('sums down columns', () => {
     const values = Float32Array.of(1e8, 1, 1, 1);
     const [sum] = combineRowNodes(nodesOf(values, 1, 0, 4), 4, 1);
     assert.equal(sum, 1e16 + 2);
-    assert.equal(values.reduce((all, each) => all + each * each, 0), 1e16, 'row by row');
+    assert.equal(
+      values.reduce((all, each) => all + each * each, 0),
+      1e16,
+      'row by row',
+    );
   });
 
   it('have the same bits wherever the matrix is cut, within rows too', () => {
