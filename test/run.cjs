@@ -5,7 +5,7 @@ const { appendFileSync, readFileSync, rmSync } = require('node:fs');
 const totals = process.env['WHITTLE_TEST_TOTALS'];
 const sums = { passed: 0, failed: 0 };
 let status = 0;
-for (const group of ['shared', 'server', 'worker', 'deploy', 'cluster', 'faults']) {
+for (const group of ['shared', 'server', 'worker', 'deploy', 'cluster', 'faults', 'bench']) {
   const args = [
     'mocha',
     '--no-config',

@@ -7,10 +7,10 @@ import { matchesGlob } from '../../shared/sparsity/glob.ts';
 export interface DecaySegment {
   readonly begin: number;
   readonly end: number;
-  readonly decay: { readonly weightDecay: number; readonly l2: number; readonly l1: number };
+  readonly decay: DecayConfig;
 }
 
-const NO_DECAY = { weightDecay: 0, l2: 0, l1: 0 };
+const NO_DECAY: DecayConfig = { weightDecay: 0, l2: 0, l1: 0, match: '*' };
 
 /** Cuts the packed values of [start, end) where the decay's `match` begins or ends to hold. */
 export function decaySegments(

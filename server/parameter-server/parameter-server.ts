@@ -1,12 +1,14 @@
 import type { ConfigureRequest__Output } from '../../protos/generated/whittle/ConfigureRequest.ts';
 import type { Header__Output } from '../../protos/generated/whittle/Header.ts';
 import type { ParameterServerHandlers } from '../../protos/generated/whittle/ParameterServer.ts';
+import type { ShareNormRequest } from '../../protos/generated/whittle/ShareNormRequest.ts';
 import type { Directive__Output } from '../../protos/generated/whittle/Directive.ts';
 import type { ShardEntry } from '../../shared/checkpoint/manifest.ts';
 import { requireCheckpointName } from '../../shared/checkpoint/store.ts';
 import type { RunConfig } from '../../shared/config/types.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import type { DyadicNode } from '../../shared/layout/dyadic.ts';
+import type { RowNode } from '../../shared/layout/row-tree.ts';
 import type { ModelDescription } from '../../shared/layout/model-description.ts';
 import { parameterServerClient, unary } from '../../shared/rpc/client.ts';
 import { retry } from '../../shared/rpc/deadline.ts';
@@ -14,6 +16,7 @@ import { FrameStream } from '../../shared/rpc/frame-stream.ts';
 import type { HeldShard, KeptCommit } from '../../shared/rpc/held-shard.ts';
 import type { MemberSession } from '../../shared/rpc/member-session.ts';
 import { scoringFromMessage, selectionFromMessage } from '../../shared/rpc/selection-messages.ts';
+import { rowNodesFrom, rowNodesToMessage } from '../../shared/rpc/row-node-messages.ts';
 import { unaryHandler } from '../../shared/rpc/server.ts';
 import type { ThreadCaller } from '../../shared/rpc/thread-calls.ts';
 import type { SocketBytes } from '../../shared/rpc/windows.ts';
@@ -176,12 +179,17 @@ export class ParameterServerRole {
 
     ShareNorm: unaryHandler(async (request) => {
       this.#checkGeneration(request.generation);
+      const { step, sender } = request;
+      if (request.groups) {
+        await this.#options.thread.call('peerGroups', { step, sender, nodes: rowNodesFrom(request) });
+        return {};
+      }
       const nodes: DyadicNode[] = request.sums.map((sum, i) => ({
         level: request.levels[i] ?? 0,
         index: request.indices[i] ?? 0,
         sum,
       }));
-      await this.#options.thread.call('peerNorm', { step: request.step, sender: request.sender, nodes });
+      await this.#options.thread.call('peerNorm', { step, sender, nodes });
       return {};
     }),
   };
@@ -335,7 +343,16 @@ export class ParameterServerRole {
       this.#holding = step;
       report({ hold: { generation, step } });
     });
-    on<{ step: number; nodes: readonly DyadicNode[] }>('norm', ({ step, nodes }) => this.#shareNorm(step, nodes));
+    on<{ step: number; nodes: readonly DyadicNode[] }>('norm', ({ step, nodes }) =>
+      this.#share('the gradient norm', 'peerNorm', step, nodes, {
+        levels: nodes.map(({ level }) => level),
+        indices: nodes.map(({ index }) => index),
+        sums: nodes.map(({ sum }) => sum),
+      }),
+    );
+    on<{ step: number; nodes: readonly RowNode[] }>('groups', ({ step, nodes }) =>
+      this.#share('the norms of output units', 'peerGroups', step, nodes, rowNodesToMessage(nodes)),
+    );
     on<AppliedStep>('stepDone', (step) => this.#applied.push(step));
     on<{ clock: number; maskEpoch: number; shard: ShardEntry }>(
       'shardWritten',
@@ -427,20 +444,20 @@ export class ParameterServerRole {
     this.#history.record({ kind: 'push', ...push, verdict });
   }
 
-  #shareNorm(step: number, nodes: readonly DyadicNode[]): void {
-    const request = {
-      generation: this.#generation,
-      step,
-      sender: this.#rank,
-      levels: nodes.map(({ level }) => level),
-      indices: nodes.map(({ index }) => index),
-      sums: nodes.map(({ sum }) => sum),
-    };
+  /** Hands this server's part of a step's sums to all servers, itself among them. */
+  #share(
+    sums: string,
+    method: 'peerNorm' | 'peerGroups',
+    step: number,
+    nodes: readonly DyadicNode[] | readonly RowNode[],
+    message: ShareNormRequest,
+  ): void {
+    const request = { ...message, generation: this.#generation, step, sender: this.#rank };
     const { signal } = this.#timeline;
-    const what = `server[%] to take its part of the gradient norm of step ${step}`;
+    const what = `server[%] to take its part of ${sums} of step ${step}`;
     const shared = this.#peers.map((peer, rank) =>
       rank === this.#rank
-        ? this.#options.thread.call('peerNorm', { step, sender: rank, nodes })
+        ? this.#options.thread.call(method, { step, sender: rank, nodes })
         : retry((deadlineMilliseconds) => unary(peer, 'shareNorm', request, { deadlineMilliseconds, signal }), {
             deadlineMilliseconds: NORM_DEADLINE_MS,
             what: what.replace('%', String(rank)),

@@ -5,6 +5,7 @@ import { CheckpointStore } from '../../shared/checkpoint/store.ts';
 import type { Manifest, ShardSnapshot } from '../../shared/checkpoint/manifest.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import type { DyadicNode } from '../../shared/layout/dyadic.ts';
+import type { RowNode } from '../../shared/layout/row-tree.ts';
 import { ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { emitFromThread, serveThread } from '../../shared/rpc/thread-calls.ts';
 import type { HistogramQuery, ScoresQuery, Selection } from '../../shared/sparsity/selection.ts';
@@ -60,6 +61,7 @@ serveThread(port, {
           tell('hold', { step });
         },
         norm: (step, nodes) => tell('norm', { step, nodes }),
+        groups: (step, nodes) => tell('groups', { step, nodes }),
         snapshot: (clock, maskEpoch, snapshot) => {
           // One after another: a checkpoint must not overtake an older one, which would then be cleared away half written.
           writing = writing.then(() => write(message, ofGeneration, clock, maskEpoch, snapshot));
@@ -131,6 +133,9 @@ serveThread(port, {
 
   peerNorm({ step, sender, nodes }: { step: number; sender: number; nodes: readonly DyadicNode[] }) {
     configured().shard.peerNorm(step, sender, nodes);
+  },
+  peerGroups({ step, sender, nodes }: { step: number; sender: number; nodes: readonly RowNode[] }) {
+    configured().shard.peerGroups(step, sender, nodes);
   },
   histogram: (query: HistogramQuery) => configured().shard.histogram(query),
   scores: (query: ScoresQuery) => configured().shard.scores(query),

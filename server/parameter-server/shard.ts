@@ -22,6 +22,10 @@ import { decaySegments, type DecaySegment } from './decay-segments.ts';
 import { clipFactor, GradientNorm } from './gradient-norm.ts';
 import { learningRateAt } from './optimizers/learning-rate.ts';
 import { createOptimizer, type Optimizer } from './optimizers/optimizer.ts';
+import { decayAt } from './optimizers/decay-at.ts';
+import { GroupLasso } from './optimizers/group-lasso.ts';
+import type { RowNode } from '../../shared/layout/row-tree.ts';
+import { GroupShrinkage } from './group-shrinkage.ts';
 import type { Push } from './push.ts';
 import { SliceReduction } from './slice-reduction.ts';
 import { StoredValues } from './stored-values.ts';
@@ -37,6 +41,8 @@ export interface ShardEvents {
   hold(step: number): void;
   /** This server's part of the gradient norm of `step`. */
   norm(step: number, nodes: readonly DyadicNode[]): void;
+  /** This server's part of the norms of weights into output units after the optimizer's step `step`. */
+  groups?(step: number, nodes: readonly RowNode[]): void;
   /** A copy of the shard at a cut, to be written in the background. */
   snapshot(clock: number, maskEpoch: number, snapshot: ShardSnapshot): void;
   /** A push is reduced (or was a repeat): its bytes no longer wait. */
@@ -46,8 +52,8 @@ export interface ShardEvents {
   stepDone(step: number, loss: number, sliceWorkers: readonly number[]): void;
 }
 
-/** `loading`: no values yet; `collecting`: slices of clock + 1; `norm`: waits for the peers' sums; `hold`: waits for a mask commit. */
-export type ShardPhase = 'loading' | 'collecting' | 'norm' | 'hold';
+/** `loading`: no values yet; `collecting`: slices of clock + 1; `norm`, `groups`: waits for the peers' sums; `hold`: waits for a mask commit. */
+export type ShardPhase = 'loading' | 'collecting' | 'norm' | 'groups' | 'hold';
 
 export interface ShardOptions {
   readonly config: RunConfig;
@@ -101,6 +107,8 @@ export class Shard {
   /** ssp, asp: the cut that pushes wait for now. */
   #lastCut = -1;
 
+  /** Null without group lasso. */
+  readonly #groups: GroupShrinkage | null;
   readonly #cuts = new Set<number>();
   /** Clocks that are cut for interventions, and those beyond which this generation does not go. */
   readonly #plannedCuts: ReadonlySet<number>;
@@ -125,6 +133,9 @@ export class Shard {
     this.#pushed = this.#values.mask;
     this.#state = new Float32Array(stateSize);
     this.#reduction = new SliceReduction(cluster.slices, data.batchSize, stateSize);
+    const { decay } = training;
+    this.#groups =
+      decay.groupLasso === undefined ? null : new GroupShrinkage(new GroupLasso(space, decay.match), options.servers);
     this.#plannedCuts = interventionCuts(config);
     this.#ends = interventionsOf(config).map(({ step }) => step);
     this.#norm = new GradientNorm(options.servers, space.size);
@@ -232,6 +243,12 @@ export class Shard {
     if (this.#phase === 'norm' && step === this.#clock + 1) this.#tryClip();
   }
 
+  /** Another server's part of the norms of weights into output units, as `peerNorm`. */
+  peerGroups(step: number, sender: number, nodes: readonly RowNode[]): void {
+    this.#groups?.take(step, sender, nodes, this.#clock);
+    if (this.#groups?.finish()) this.#applied();
+  }
+
   /** Counts of ranked elements by the next bits of their score key; read-only and repeatable while holding. */
   histogram(query: HistogramQuery): number[][] {
     return this.#selection('histogram').histogram(query);
@@ -268,7 +285,8 @@ export class Shard {
    */
   cutAt(clock: number, stop: boolean): boolean {
     // With all slices of the next step reduced, the norms of the peers carry the shard past its clock.
-    if (clock < this.newest || (clock === this.#clock && this.#phase === 'norm')) return false;
+    if (clock < this.newest || (clock === this.#clock && (this.#phase === 'norm' || this.#phase === 'groups')))
+      return false;
     if (this.#stopAt !== null && clock > this.#stopAt) this.#stopAt = null;
     if (stop) this.#stopAt = clock;
     if (clock > this.#clock || this.#phase !== 'collecting') this.#cuts.add(clock);
@@ -354,10 +372,28 @@ export class Shard {
     const gradient = this.#storedGradient();
     if (scale !== 1) for (let i = 0; i < gradient.length; i += 1) gradient[i] = gradient[i]! * scale;
     this.#update(gradient, step, 1);
+    if (!this.#shrinkGroups(step)) this.#applied();
+  }
+
+  /** Group lasso, where it has an effect at `step`: returns true when the step waits for the norms. */
+  #shrinkGroups(step: number): boolean {
+    const { decay, steps } = this.#config.training;
+    const at = scheduleStep(this.#config.rewind, step);
+    const by = this.#learningRate(step) * decayAt(decay, at, steps).groupLasso;
+    if (!this.#groups || by === 0) return false;
+    this.#phase = 'groups';
+    const { weights, stored } = this.#values;
+    const nodes = this.#groups.begin(step, { start: this.start, end: this.end, weights, stored }, by);
+    this.#events.groups?.(step, nodes);
+    if (this.#groups.finish()) this.#applied();
+    return true;
+  }
+
+  #applied(): void {
     const { stateDelta, loss, senders } = this.#reduction;
     for (let i = 0; i < this.#stateSize; i += 1) this.#state[i] = this.#state[i]! + stateDelta[i]!;
-    this.#clock = step;
-    this.#events.stepDone(step, loss, senders);
+    this.#clock += 1;
+    this.#events.stepDone(this.#clock, loss, senders);
     this.#settle();
   }
 
@@ -424,16 +460,23 @@ export class Shard {
     }
   }
 
+  #learningRate(step: number): number {
+    const { optimizer, learningRateSchedule, steps } = this.#config.training;
+    const at = scheduleStep(this.#config.rewind, step);
+    return learningRateAt(optimizer.learningRate, learningRateSchedule, at, steps);
+  }
+
   /** One application of the optimizer, with this share of the step's learning rate. */
   #update(gradients: Float32Array, step: number, share: number): void {
-    const { rewind } = this.#config;
-    const { optimizer, learningRateSchedule, steps } = this.#config.training;
+    const { rewind, training } = this.#config;
+    const learningRate = share * this.#learningRate(step);
     const at = scheduleStep(rewind, step);
-    const learningRate = share * learningRateAt(optimizer.learningRate, learningRateSchedule, at, steps);
     const counted = optimizerStep(rewind, step);
     const { weights, slots } = this.#values;
     this.#values.observe(gradients);
-    for (const { begin, end, decay } of this.#segments) {
+    for (const segment of this.#segments) {
+      const { begin, end } = segment;
+      const decay = decayAt(segment.decay, at, training.steps);
       this.#optimizer.apply({ weights, gradients, slots, begin, end, step: counted, learningRate, decay });
     }
   }

@@ -3,9 +3,10 @@ import { matchesGlob } from '../sparsity/glob.ts';
 import { checkRewind, resolveRewind } from './resolve-rewind.ts';
 import { checkClustering, resolveClustering } from './resolve-clustering.ts';
 import { checkQuantization, resolveQuantization } from './resolve-quantization.ts';
+import { decayWarnings, resolveDecay } from './decay.ts';
 import { checkGlob, checkRules, epochSteps, numSteps, resolveRules } from './resolve-sparsity.ts';
 import type { RunFile } from './run-file.ts';
-import type { BackendKind, DecayConfig, OptimizerConfig, RunConfig } from './types.ts';
+import type { BackendKind, OptimizerConfig, RunConfig } from './types.ts';
 import { workerRange } from './schema.ts';
 
 /** What only the model, the data and the machine know. */
@@ -58,7 +59,7 @@ export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
       steps: numSteps(document, facts.trainExamples) ?? 0,
       optimizer: resolveOptimizer(training.optimizer),
       learningRateSchedule: training.learningRateSchedule,
-      decay: resolveDecay(document.training),
+      decay: resolveDecay(training.decay, training.optimizer.kind === 'adamw' ? ADAMW_WEIGHT_DECAY : 0),
       clipNorm: training.clipNorm,
       evaluateEvery:
         training.evaluateEvery ??
@@ -87,11 +88,6 @@ function resolveOptimizer(optimizer: Training['optimizer']): OptimizerConfig {
   return optimizer.kind === 'adamw' ? { ...optimizer, kind: 'adam' } : optimizer;
 }
 
-function resolveDecay({ decay, optimizer }: Training): DecayConfig {
-  const { l1, l2, match } = decay;
-  return { weightDecay: decay.weightDecay ?? (optimizer.kind === 'adamw' ? ADAMW_WEIGHT_DECAY : 0), l2, l1, match };
-}
-
 /** What the user should know though nothing is wrong: ignored settings and wasted workers, one sentence each. */
 export function configWarnings(runFile: RunFile, config: RunConfig, facts: JobFacts): string[] {
   const warnings: string[] = [];
@@ -113,10 +109,7 @@ export function configWarnings(runFile: RunFile, config: RunConfig, facts: JobFa
     warnings.push(
       `training.learningRateSchedule.warmupSteps ${warmupSteps} spans the whole run of ${training.steps} steps`,
     );
-  const { weightDecay, l1, l2, match } = training.decay;
-  if (source.has(['training', 'decay', 'match']) && match !== '*' && weightDecay === 0 && l1 === 0 && l2 === 0) {
-    warnings.push(`training.decay.match ${JSON.stringify(match)} is ignored: weightDecay, l1 and l2 are 0`);
-  }
+  warnings.push(...decayWarnings(training.decay, (key) => source.has(['training', 'decay', key]), facts.prunableNames));
   if (config.data.batchSize > facts.trainExamples) {
     warnings.push(
       `data.batchSize ${config.data.batchSize} is more than the ${facts.trainExamples} training examples: a step sees some of them twice`,

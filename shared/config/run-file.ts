@@ -5,6 +5,7 @@ import { coordinationProblems, resolveCoordination } from './coordination.ts';
 import { type DistillationConfig, resolveDistillation } from './distillation.ts';
 import { type InitializeConfig, resolveInitialize } from './initialize.ts';
 import { commandLine } from '../invocation.ts';
+import { decayProblems } from './decay.ts';
 import { problemsOf, valueAt } from './problems.ts';
 import { faultProblems } from './faults.ts';
 import { checkClustering } from './resolve-clustering.ts';
@@ -130,7 +131,10 @@ function lengthProblems({ value }: RunFileSource): Problem[] {
 }
 
 function relationProblems({ cluster, consistency, data, training }: RunFileDocument): Problem[] {
-  const problems: Problem[] = consistencyProblems(consistency, training.clipNorm, workerRange(cluster.workers).max);
+  const problems: Problem[] = [
+    ...consistencyProblems(consistency, training.clipNorm, workerRange(cluster.workers).max),
+    ...decayProblems(training.decay, { mode: consistency.mode, straightThrough: false }),
+  ];
   const slices = cluster.slices ?? workerRange(cluster.workers).max;
   if (slices > data.batchSize) {
     const told =

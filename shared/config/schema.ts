@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { clusteringSchema } from './clustering.ts';
 import { coordinationSchema } from './coordination.ts';
+import { decaySchema } from './decay.ts';
 import { choice, flag, kinds, mapping, only, real, whole } from './fields.ts';
 import { rewindSchema } from './rewind.ts';
 import { sparsitySchema } from './schema-sparsity.ts';
@@ -8,6 +9,7 @@ import { distillationSchema } from './distillation.ts';
 import { initializeSchema } from './initialize.ts';
 import { quantizationSchema } from './quantization.ts';
 import { recalibrateSchema } from './recalibrate.ts';
+import { rateSchedule } from './rate-schedule.ts';
 import { nearest } from './suggest.ts';
 
 /** Built-in data sets, by name. */
@@ -93,18 +95,7 @@ const optimizer = kinds('how gradients become updates; names and defaults as in 
   },
 });
 
-const warmupSteps = whole('steps in which the rate rises linearly from 0; default 0').default(0);
-const finalFactor = real("factor at the run's end, 0 to 1; default 0", { min: 0, max: 1 }).default(0);
-const learningRateSchedule = kinds("factor of the optimizer's learning rate by step; default constant", {
-  constant: { warmupSteps },
-  step: {
-    every: whole('steps between drops, >= 1', { min: 1 }),
-    factor: real('factor of each drop, 0 < x <= 1; default 0.1', { above: 0, max: 1 }).default(0.1),
-    warmupSteps,
-  },
-  cosine: { finalFactor, warmupSteps },
-  linear: { finalFactor, warmupSteps },
-});
+const learningRateSchedule = rateSchedule("factor of the optimizer's learning rate by step; default constant");
 
 const pushFormat = choice('format of pushed gradients, rounded stochastically; default float32', [
   'float32',
@@ -177,16 +168,7 @@ export const runFileSchema = mapping('A Whittle run file', {
     }).optional(),
     optimizer: optimizer.prefault({ kind: 'adam' }),
     learningRateSchedule: learningRateSchedule.prefault({ kind: 'constant' }),
-    decay: mapping('what pulls weights to zero', {
-      weightDecay: real('decoupled: w -= lr x weightDecay x w; >= 0, default 0 (adamw 0.01)', { min: 0 }).optional(),
-      l2: real('added to the gradient: g += l2 x w; >= 0, default 0', { min: 0 }).default(0),
-      l1: real('proximal: soft threshold by lr x l1; >= 0, default 0', { min: 0 }).default(0),
-      match: z
-        .string({ error: 'must be a glob of parameter names' })
-        .min(1, { error: 'must be a glob of parameter names' })
-        .describe('glob of parameter names it applies to; default all')
-        .default('*'),
-    }).prefault({}),
+    decay: decaySchema.prefault({}),
     clipNorm: real('', { above: 0 })
       .nullable()
       .describe('largest global L2 norm of the gradient, > 0; default none')

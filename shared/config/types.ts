@@ -136,7 +136,7 @@ export type OptimizerConfig =
       readonly initialAccumulator: number;
     };
 
-/** Multiplies the optimizer's learning rate. `warmupSteps`: linear from 0 before it, in every kind. */
+/** Multiplies the optimizer's learning rate, or a coefficient of the decay. `warmupSteps`: linear from 0 before it, in every kind. */
 export type LearningRateSchedule =
   | { readonly kind: 'constant'; readonly warmupSteps: number }
   | { readonly kind: 'step'; readonly every: number; readonly factor: number; readonly warmupSteps: number }
@@ -150,8 +150,16 @@ export interface DecayConfig {
   readonly l2: number;
   /** Proximal: soft threshold by lr * l1 after the update. Zeros stay survivors. */
   readonly l1: number;
+  /** Proximal: shrinks the norm of all weights into an output unit; absent: 0. */
+  readonly groupLasso?: number;
+  /** Decoupled, on dead latent weights under straight-through; absent: 0. */
+  readonly latent?: number;
   /** Glob of parameter names it applies to. */
   readonly match: string;
+  /** Factors of the coefficients by step; absent: 1. */
+  readonly schedules?: Readonly<
+    Partial<Record<'weightDecay' | 'l2' | 'l1' | 'groupLasso' | 'latent', LearningRateSchedule>>
+  >;
 }
 
 export interface SparsityRule {

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import type { ShardSnapshot } from '../../../../shared/checkpoint/manifest.ts';
-import type { RunConfig, SparsityRule } from '../../../../shared/config/types.ts';
+import type { DecayConfig, RunConfig, SparsityRule } from '../../../../shared/config/types.ts';
 import { WhittleError } from '../../../../shared/errors.ts';
 import type { DyadicNode } from '../../../../shared/layout/dyadic.ts';
+import type { RowNode } from '../../../../shared/layout/row-tree.ts';
 import { ParameterSpace } from '../../../../shared/layout/parameter-space.ts';
 import { planMaskUpdate } from '../../../../shared/sparsity/mask-update.ts';
 import type { Push } from '../../../../server/parameter-server/push.ts';
@@ -19,6 +20,7 @@ type Event =
   | { readonly kind: 'published'; readonly clock: number; readonly maskEpoch: number; readonly hasMask: boolean }
   | { readonly kind: 'hold'; readonly step: number }
   | { readonly kind: 'norm'; readonly step: number; readonly nodes: readonly DyadicNode[] }
+  | { readonly kind: 'groups'; readonly step: number; readonly nodes: readonly RowNode[] }
   | { readonly kind: 'snapshot'; readonly clock: number; readonly snapshot: ShardSnapshot }
   | { readonly kind: 'consumed'; readonly push: Push }
   | {
@@ -38,6 +40,7 @@ export interface Subject {
 interface Options {
   readonly slices?: number;
   readonly clipNorm?: number;
+  readonly decay?: Partial<DecayConfig>;
   readonly sparsity?: readonly SparsityRule[];
   /** Cuts of all servers; the shard is that of `rank`. */
   readonly cuts?: readonly number[];
@@ -52,7 +55,7 @@ export function make(options: Options = {}): Subject {
   const config: RunConfig = {
     ...base,
     consistency: options.consistency ?? base.consistency,
-    training: { ...base.training, clipNorm },
+    training: { ...base.training, clipNorm, decay: { ...base.training.decay, ...options.decay } },
     sparsity,
     checkpoint: { every, keep: 1 },
   };
@@ -63,6 +66,7 @@ export function make(options: Options = {}): Subject {
       events.push({ kind: 'published', clock, maskEpoch, hasMask: mask !== null }),
     hold: (step) => events.push({ kind: 'hold', step }),
     norm: (step, nodes) => events.push({ kind: 'norm', step, nodes }),
+    groups: (step, nodes) => events.push({ kind: 'groups', step, nodes }),
     snapshot: (clock, _epoch, snapshot) => events.push({ kind: 'snapshot', clock, snapshot }),
     dropped: (_push, values) => dropped.push(values),
     consumed: (push) => events.push({ kind: 'consumed', push }),
