@@ -10,6 +10,7 @@ import { nmGroups } from '../../../../shared/sparsity/granularity/nm.ts';
 import { ParameterSpace } from '../../../../shared/layout/parameter-space.ts';
 
 interface GoldenCase {
+  readonly scope: string;
   readonly granularity?: string;
   readonly norm?: 1 | 2;
   readonly n?: number;
@@ -98,11 +99,13 @@ describe('golden masks', () => {
     }
   }
 
-  const elements = golden.cases.filter(({ granularity }) => granularity === undefined);
-  for (const { sparsity, layers } of elements.filter((each) => each.layers.length === 1)) {
+  const elements = golden.cases.filter(({ granularity, scope }) => granularity === undefined && scope === 'layer');
+  assert.equal(elements.length, 5);
+  for (const { sparsity, layers } of elements) {
     it(`elements at ${sparsity}`, () => {
-      for (const { shape, weights, mask } of layers)
+      for (const { shape, weights, mask } of layers) {
         assert.deepEqual(maskOf('element', shape, weights, sparsity), mask);
+      }
     });
   }
 
