@@ -75,13 +75,6 @@ export function runFileOf(cell: Cell, teacher: string): Record<string, unknown> 
   };
 }
 
-/** When a method prunes: `gradual` while it trains, `sparse` from the start, with the last mask update at endStep. */
-export interface Times {
-  readonly beginStep: number;
-  readonly endStep: number;
-  readonly frequency: number;
-}
-
 const RECIPES = {
   // 468 steps an epoch of 60,000 examples: as the example run file, and the same recipe in PyTorch.
   12: {

@@ -1,5 +1,3 @@
-import type { Times } from './cells.ts';
-
 export type Method =
   | 'dense'
   | 'magnitude-global'
@@ -12,6 +10,13 @@ export type Method =
   | '2:4'
   | 'neuron'
   | 'distilled';
+
+/** When a method prunes: `gradual` while it trains, `sparse` from the start, with the last mask update at endStep. */
+interface Times {
+  readonly beginStep: number;
+  readonly endStep: number;
+  readonly frequency: number;
+}
 
 interface Recipe {
   /** The sparsity rule as a run file has it; absent: nothing is pruned. */
