@@ -38,7 +38,7 @@ export const onnxFormat: ExportFormat = async (folder, { folder: checkpoint, met
     );
   }
   const bytes = async function* (): AsyncGenerator<Uint8Array> {
-    yield* denseBytes(checkpoint, manifest);
+    yield* denseBytes({ folder: checkpoint, manifest, state: source.state });
     for (const each of frozen) yield each.bytes;
   };
   const weightData = new Uint8Array(size);

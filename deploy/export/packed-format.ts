@@ -8,13 +8,14 @@ import { packedTensors } from './packed-tensors.ts';
 const FILE = 'model.safetensors';
 
 /** Safetensors with the survivors only and a deflated bitmap a tensor; the layout is in shared/packed/packed-layout.ts. */
-export const packedFormat: ExportFormat = async (folder, { folder: checkpoint, manifest, metadata }) => {
+export const packedFormat: ExportFormat = async (folder, source) => {
+  const { folder: checkpoint, manifest, metadata } = source;
   const path = join(folder, FILE);
   await writePacked(path, packedTensors(checkpoint, manifest), { format: 'tf', ...metadata });
   const file = await TensorFile.open(path);
   try {
     // Against what the checkpoint's own reader makes of it, not against what was packed.
-    await requireSameBytes(path, denseBytes(checkpoint, manifest), denseOf(file));
+    await requireSameBytes(path, denseBytes(source), denseOf(file));
   } finally {
     await file.close();
   }

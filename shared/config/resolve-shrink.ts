@@ -1,4 +1,5 @@
-import { numSteps, toStep, type RuleFacts } from './resolve-sparsity.ts';
+import type { RuleFacts } from './check-matches.ts';
+import { numSteps, toStep } from './positions.ts';
 import type { RunFileDocument } from './schema.ts';
 import type { ShrinkConfig, ShrinkDocument } from './shrink.ts';
 import type { Problem } from './source.ts';

@@ -1,6 +1,6 @@
 import { removedCount } from './allocation/removed-count.ts';
 import { clearBit, setPositions } from './bitmap.ts';
-import { lowestScores } from './granularity/lowest.ts';
+import { flagLowest } from './plan/lowest.ts';
 
 /**
  * The mask of a parameter pruned by magnitude to a sparsity: round-half-up(sparsity x size) dead, what is dead
@@ -14,6 +14,6 @@ export function pruneAlone(weights: Float32Array, mask: Uint8Array, sparsity: nu
   const more = removedCount(sparsity, weights.length) - (weights.length - survivors.length);
   if (more <= 0) return pruned;
   const magnitudes = Float32Array.from(survivors, (index) => Math.abs(weights[index] as number));
-  for (const k of lowestScores(magnitudes, more)) clearBit(pruned, survivors[k] as number);
+  flagLowest(magnitudes, more).forEach((goes, k) => goes === 1 && clearBit(pruned, survivors[k] as number));
   return pruned;
 }

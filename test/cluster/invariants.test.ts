@@ -203,7 +203,10 @@ describe('a server that is sent what it must not take', function () {
                 options,
               ),
           ],
-          ['histogram', () => unary(client, 'histogram', { ...old, scoring: { criterion: 'magnitude', seed: 0 } }, options)],
+          [
+            'histogram',
+            () => unary(client, 'histogram', { ...old, scoring: { criterion: 'magnitude', seed: 0 } }, options),
+          ],
           [
             'commitMask',
             () =>

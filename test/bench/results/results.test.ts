@@ -61,7 +61,9 @@ describe('results', () => {
     const text = stringify(runFileOf({ ...MAIN, epochs: 100 }, ''));
     const { training, data, sparsity } = parseRunFile(text, 'run.yaml').document;
     assert.equal(training.steps, (100 * 60_000) / data.batchSize);
-    const { beginStep, endStep } = sparsity[0]?.schedule ?? assert.fail();
+    const schedule = sparsity[0]?.schedule;
+    assert.ok(schedule && 'beginStep' in schedule);
+    const { beginStep, endStep } = schedule;
     assert.deepEqual([beginStep, endStep], [6000, 36_000]);
     assert.deepEqual(training.decay, { l2: 0.0005, l1: 0, match: '*' });
   });
