@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import type { SparsityRule } from '../../../shared/config/types.ts';
 import { ParameterSpace } from '../../../shared/layout/parameter-space.ts';
 import { allocate } from '../../../shared/sparsity/allocation/index.ts';
+import { ownTargets } from '../../../shared/sparsity/allocation/own-targets.ts';
 import { removedCount } from '../../../shared/sparsity/allocation/removed-count.ts';
 
 describe('removed count', () => {
@@ -137,6 +138,24 @@ describe('allocation', () => {
         assert.equal(groupsOf(rule, [['a', [n]]])[0]?.[2], removedCount(own, n));
       }),
     );
+  });
+});
+
+describe('own targets', () => {
+  const shapes: Shapes = [
+    ['a/kernel', [10, 10]],
+    ['b/kernel', [40, 10]],
+  ];
+  const own = (...rules: SparsityRule[]): object => Object.fromEntries(ownTargets(rules, spaceOf(shapes)));
+
+  it('are those of parameters that are ranked within themselves', () => {
+    assert.deepEqual(own(ruleOf(0.5)), {});
+    assert.deepEqual(own(ruleOf(0.5, { scope: 'layer' })), { 'a/kernel': 0.5, 'b/kernel': 0.5 });
+    // Of what two rules ask for the larger counts, in elements where units die in part.
+    const half = ruleOf(0.5, { match: 'a/*', granularity: { nm: [2, 4] }, scope: 'layer' });
+    const most = ruleOf(0.5, { overrides: [{ match: 'a/*', finalSparsity: 0.7 }] });
+    assert.deepEqual(own(half), { 'a/kernel': 0.5 });
+    assert.deepEqual(own(half, most), { 'a/kernel': 0.7, 'b/kernel': 0.5 });
   });
 });
 
