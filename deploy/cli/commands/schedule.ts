@@ -3,6 +3,13 @@ import { drawCurve } from '../curve.ts';
 import { formatCount, formatPercent } from '../quantities.ts';
 import { type Column, formatTable } from '../table.ts';
 
+/** Of parameters that are ranked within themselves. */
+const PARAMETER_COLUMNS: readonly Column[] = [
+  { title: 'parameter' },
+  { title: 'elements', align: 'right' },
+  { title: 'at the end', align: 'right' },
+];
+
 export const command = defineCommand({
   name: 'schedule',
   description: "Show a run file's sparsity by step: every mask update, and the curve over the run.",
@@ -25,6 +32,8 @@ export const command = defineCommand({
     const { loadRunFile } = await import('../../../shared/config/run-file.ts');
     const runFile = loadRunFile(file, { set: options.set });
     const { describeJob } = await import('../../../worker/training/describe.ts');
+    const { ParameterSpace } = await import('../../../shared/layout/parameter-space.ts');
+    const { ownTargets } = await import('../../../shared/sparsity/allocation/own-targets.ts');
     const { planRun, shortenUpdates } = await import('../../launchers/plan.ts');
     const { config, description, warnings } = await describeJob(runFile);
     for (const warning of warnings) output.warn(warning);
@@ -34,7 +43,9 @@ export const command = defineCommand({
       const removed = plan.parameters - packed;
       return { step, targets, removed, survivors: plan.prunable - removed, sparsity };
     });
-    const { steps, parameters, prunable, layers } = plan;
+    const { steps, parameters, prunable } = plan;
+    const own = ownTargets(config.sparsity, ParameterSpace.of(description.parameters));
+    const layers = plan.layers.map((each) => ({ ...each, finalSparsity: own.get(each.name) ?? null }));
     output.result({ name: config.name, steps, parameters, prunable, layers, rules: config.sparsity, updates }, () => {
       if (updates.length === 0)
         return `${config.name}: no sparsity rules, the run stays dense (${formatCount(parameters)} parameters)`;
@@ -62,12 +73,18 @@ export const command = defineCommand({
                 `(${left} of ${updates.length} updates not shown; --rows ${updates.length} shows all)`,
               ),
             ];
+      const ranked = layers.flatMap(({ name, size, finalSparsity }) =>
+        finalSparsity === null ? [] : [[name, formatCount(size), formatPercent(finalSparsity)]],
+      );
+      // One alone says nothing that the first table does not.
+      const byParameter = ranked.length < 2 ? [] : ['', formatTable(PARAMETER_COLUMNS, ranked)];
       const sparsityAt = (step: number): number => updates.findLast((update) => update.step <= step)?.sparsity ?? 0;
       return [
         `${output.style('bold', config.name)}: ${formatCount(prunable)} of ${formatCount(parameters)} parameters prunable, ${updates.length} mask updates in ${formatCount(steps)} steps`,
         '',
         formatTable(columns, rows),
         ...more,
+        ...byParameter,
         '',
         drawCurve(sparsityAt, steps),
       ].join('\n');

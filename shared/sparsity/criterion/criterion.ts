@@ -38,7 +38,7 @@ export interface Criterion {
    * Scores of all elements of `inputs`, in a new array of the same length, float32, finite for finite inputs. It must
    * depend on each element and on nothing about the shard, so that masks do not depend on the shard map.
    */
-  scores(inputs: CriterionInputs): Float32Array;
+  readonly scores: (inputs: CriterionInputs) => Float32Array;
   /**
    * Of criteria that look at a whole parameter: turns the scores of ALL survivors of one parameter (flat order) into
    * comparable ones. Run in one place, so float64 sums are exact for any shards.

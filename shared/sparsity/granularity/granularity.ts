@@ -4,11 +4,11 @@ import type { ParameterSpec } from '../../layout/model-description.ts';
 export interface Granularity {
   readonly name: 'element' | 'block' | 'nm' | 'neuron' | 'filter';
   /** Units in a parameter of this shape (row-major; last axis = outputs). */
-  numUnits(shape: readonly number[]): number;
+  readonly numUnits: (shape: readonly number[]) => number;
   /** Unit of every element of the parameter, in flat order. For nm: the group of m neighbours along the input axis. */
-  unitOf(shape: readonly number[]): Uint32Array;
+  readonly unitOf: (shape: readonly number[]) => Uint32Array;
   /** Null, or why this parameter cannot be pruned so, with the cure. */
-  refuse(parameter: ParameterSpec): string | null;
+  readonly refuse: (parameter: ParameterSpec) => string | null;
 }
 
 /** Elements in a parameter of this shape. */

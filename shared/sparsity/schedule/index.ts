@@ -22,7 +22,7 @@ const KINDS: { readonly [K in SparsitySchedule['kind']]: ScheduleKind<Extract<Sp
 };
 
 function kindOf(schedule: SparsitySchedule): ScheduleKind<SparsitySchedule> {
-  return KINDS[schedule.kind] as ScheduleKind<SparsitySchedule>;
+  return KINDS[schedule.kind];
 }
 
 /**

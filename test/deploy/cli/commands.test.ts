@@ -112,6 +112,28 @@ describe('whittle schedule', () => {
     assert.match(stdout, / {2}80 % \|/);
   });
 
+  it('tells what each parameter comes to where it is ranked within itself', async () => {
+    const { stdout } = await cli(['schedule', join(EXAMPLES, 'lenet-300-100.yaml'), '--set', 'sparsity.0.scope=layer']);
+    assert.match(stdout, /PARAMETER +ELEMENTS +AT THE END\ndense_1\/kernel +235,200 +95.00 %\n/);
+    assert.doesNotMatch((await cli(argv)).stdout, /AT THE END/);
+  });
+
+  it('shows dense phases', async () => {
+    const cyclic = '{kind: cyclic, finalSparsity: 0.5, beginStep: 0, endStep: 300, sparseSteps: 100, denseSteps: 50}';
+    const { stdout } = await cli([...argv, '--json', '--set', `sparsity.0.schedule=${cyclic}`]);
+    const { updates } = JSON.parse(stdout) as { updates: { step: number; removed: number }[] };
+    assert.deepEqual(
+      updates.map(({ step, removed }) => [step, removed]),
+      [
+        [0, 12],
+        [100, 0],
+        [150, 12],
+        [250, 0],
+        [300, 12],
+      ],
+    );
+  });
+
   it('says that a run without rules stays dense', async () => {
     assert.match(
       (await cli([...argv, '--set', 'sparsity=[]'])).stdout,

@@ -82,6 +82,17 @@ describe('planRun', () => {
     assert.equal(plan.bytesPerStep.final, bytesPerStep(configOf(rule), all - Math.round(0.9 * kernels)));
   });
 
+  it('counts the elements that units take with them, and parameters with a sparsity of their own', () => {
+    const removed = (rule: string): number | undefined => {
+      const schedule = 'schedule: { kind: oneShot, finalSparsity: 0.5, at: 5 }';
+      return planOf(configOf(`sparsity: [{ ${rule}, ${schedule} }]\n`)).sparsity.map(({ packed }) => all - packed)[0];
+    };
+    // 784 x 300 in blocks of 4 x 2 is 29,400 of them.
+    assert.equal(removed('match: dense_1/kernel, granularity: { block: [4, 2] }'), 117_600);
+    assert.equal(removed('match: dense_1/kernel, granularity: { nm: [2, 4] }'), 117_600);
+    assert.equal(removed('overrides: [{ match: dense_1/*, finalSparsity: 0.9 }]'), 211_680 + 1500);
+  });
+
   it('adds up rules of different parameters', () => {
     const rules =
       'sparsity:\n  - { match: dense_1/kernel, schedule: { kind: constant, finalSparsity: 0.5, beginStep: 5, endStep: 5 } }\n' +

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import type { SparsityRule } from '../../../shared/config/types.ts';
 import { ParameterSpace } from '../../../shared/layout/parameter-space.ts';
 import { allocate } from '../../../shared/sparsity/allocation/index.ts';
+import { ownTargets } from '../../../shared/sparsity/allocation/own-targets.ts';
 import { removedCount } from '../../../shared/sparsity/allocation/removed-count.ts';
 
 describe('removed count', () => {
@@ -129,14 +130,32 @@ describe('allocation', () => {
   });
 
   it('reaches an override exactly, whatever the ratio rounds to', () => {
-    const fraction = fc.double({ min: 1e-6, max: 1, maxExcluded: true, noNaN: true });
+    // Of one element a half goes, and a hair less does not.
     fc.assert(
-      fc.property(fraction, fraction, (final, own) => {
-        const n = 1_000_003;
-        const rule = ruleOf(final, { overrides: [{ match: '*', finalSparsity: own }] });
-        assert.equal(groupsOf(rule, [['a', [n]]])[0]?.[2], removedCount(own, n));
+      fc.property(fc.double({ min: 0.01, max: 1, maxExcluded: true, noNaN: true }), (final) => {
+        const rule = ruleOf(final, { overrides: [{ match: '*', finalSparsity: 0.5 }] });
+        assert.equal(groupsOf(rule, [['a', [1]]])[0]?.[2], 1);
       }),
+      { numRuns: 500 },
     );
+  });
+});
+
+describe('own targets', () => {
+  const shapes: Shapes = [
+    ['a/kernel', [10, 10]],
+    ['b/kernel', [40, 10]],
+  ];
+  const own = (...rules: SparsityRule[]): object => Object.fromEntries(ownTargets(rules, spaceOf(shapes)));
+
+  it('are those of parameters that are ranked within themselves', () => {
+    assert.deepEqual(own(ruleOf(0.5)), {});
+    assert.deepEqual(own(ruleOf(0.5, { scope: 'layer' })), { 'a/kernel': 0.5, 'b/kernel': 0.5 });
+    // Of what two rules ask for the larger counts, in elements where units die in part.
+    const half = ruleOf(0.5, { match: 'a/*', granularity: { nm: [2, 4] }, scope: 'layer' });
+    const most = ruleOf(0.5, { overrides: [{ match: 'a/*', finalSparsity: 0.7 }] });
+    assert.deepEqual(own(half), { 'a/kernel': 0.5 });
+    assert.deepEqual(own(half, most), { 'a/kernel': 0.7, 'b/kernel': 0.5 });
   });
 });
 
