@@ -1,4 +1,3 @@
-import type { Tensor } from '@tensorflow/tfjs-core';
 import type { LayersModel } from '@tensorflow/tfjs-layers';
 import { WhittleError } from '../../../shared/errors.ts';
 import { errorCode } from '../../../shared/checkpoint/durable.ts';
@@ -27,7 +26,7 @@ export async function compareOutputs(path: string, file: Uint8Array, model: Laye
     return { sizes, values: values.map(() => 2 * random.float() - 1) };
   });
   const expected = tf.tidy(() => {
-    const outputs = model.predict(inputs.map(({ sizes, values }) => tf.tensor(values, sizes))) as Tensor | Tensor[];
+    const outputs = model.predict(inputs.map(({ sizes, values }) => tf.tensor(values, sizes)));
     return [outputs].flat().map((output) => Float32Array.from(output.dataSync<'float32'>()));
   });
   const session = await runtime.InferenceSession.create(file).catch((error: unknown) => {
