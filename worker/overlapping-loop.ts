@@ -80,7 +80,7 @@ async function evaluateWanted(options: TrainingLoopOptions): Promise<boolean> {
 async function take(weights: PulledWeights, { compute, onClock }: TrainingLoopOptions): Promise<number> {
   const calls: Promise<void>[] = [];
   if (weights.mask) calls.push(compute.setMask(weights.mask));
-  calls.push(compute.setWeights(weights.packed, weights.state));
+  calls.push(compute.setWeights(weights.packed, weights.state, weights.clock));
   onClock(weights.clock);
   await Promise.all(calls);
   return weights.clock;

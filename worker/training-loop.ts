@@ -59,7 +59,7 @@ async function take(weights: PulledWeights, options: TrainingLoopOptions): Promi
   const { clock } = weights;
   const calls: Promise<void>[] = [];
   if (weights.mask) calls.push(compute.setMask(weights.mask));
-  calls.push(compute.setWeights(weights.packed, weights.state));
+  calls.push(compute.setWeights(weights.packed, weights.state, weights.clock));
   const { evaluateEvery, steps } = config.training;
   const isEvaluated = clock === steps || (clock > 0 && evaluateEvery > 0 && clock % evaluateEvery === 0);
   if (isEvaluated) calls.push(compute.keepForEvaluation(clock));

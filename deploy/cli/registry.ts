@@ -53,9 +53,15 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: () => import('./commands/evaluate.ts'),
   },
   {
+    name: 'sensitivity',
+    group: user,
+    summary: 'show which layers bear pruning: accuracy against sparsity',
+    load: () => import('./commands/sensitivity.ts'),
+  },
+  {
     name: 'export',
     group: user,
-    summary: 'export a checkpoint as a TensorFlow.js or safetensors model',
+    summary: 'export a checkpoint as a TensorFlow.js, safetensors or ONNX model',
     load: () => import('./commands/export.ts'),
   },
   {

@@ -49,7 +49,8 @@ export function formatReport(result: RunResult, context: ReportContext | null): 
   }
   rows.push(['sparsity', `${formatPercent(result.sparsity)} at step ${result.step}`]);
   const { parameterSparsity } = result;
-  if (parameterSparsity != null) rows.push(['all parameters', `${formatPercent(parameterSparsity)} sparse at step ${at}`]);
+  if (parameterSparsity != null)
+    rows.push(['all parameters', `${formatPercent(parameterSparsity)} sparse at step ${at}`]);
   const evaluated = `at step ${result.evaluatedAt ?? result.step}`;
   if (result.testAccuracy !== null) rows.push(['test accuracy', `${formatPercent(result.testAccuracy)} ${evaluated}`]);
   if (result.testLoss != null) rows.push(['test loss', `${result.testLoss.toFixed(4)} ${evaluated}`]);
@@ -156,6 +157,7 @@ export function formatPlan(plan: RunPlan): string {
       'batch',
       `${plural(plan.batchSize, 'example')} in ${plural(plan.sliceExamples.length, 'slice')} of ${sizes.join(' or ')}`,
     ],
+    ...formatQuantization(plan),
     [
       'bytes a step',
       `${formatBytes(plan.bytesPerStep.dense)} dense, ${formatBytes(plan.bytesPerStep.final)} at final sparsity${formatRatio(plan.bytesPerStep.dense / plan.bytesPerStep.final)}`,
@@ -189,6 +191,18 @@ export function formatPlan(plan: RunPlan): string {
   if (plan.sparsity.length > 0) parts.push(formatSparsity(plan));
   for (const note of plan.notes) parts.push(`note: ${note}`);
   return parts.join('\n\n');
+}
+
+function formatQuantization({ quantization }: RunPlan): [string, string][] {
+  if (quantization === undefined) return [];
+  const { weights, activations, match, beginStep } = quantization;
+  const parts = [
+    ...(weights === null
+      ? []
+      : [`${match ?? 'kernels'} int${weights.bits} per ${weights.perChannel ? 'output channel' : 'tensor'}`]),
+    ...(activations === null ? [] : [`activations int${activations.bits}`]),
+  ];
+  return [['quantization', `${parts.join(', ')}, from step ${formatCount(beginStep + 1)} on`]];
 }
 
 /** At most this many mask updates are shown. */

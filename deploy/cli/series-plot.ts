@@ -22,7 +22,8 @@ export function plotSeries(
   const series = all.slice(0, MOST_SERIES);
   const values = series.flatMap((each) => each.values);
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  const rowOf = (value: number): number => (high === low ? 0 : Math.round(((value - low) / (high - low)) * (height - 1)));
+  const rowOf = (value: number): number =>
+    high === low ? 0 : Math.round(((value - low) / (high - low)) * (height - 1));
   const width = (points.length - 1) * STEP + 1;
   const cells = Array.from({ length: height }, () => new Array<string>(width).fill(' '));
   for (const [k, each] of series.entries()) {

@@ -1,18 +1,26 @@
 import { denseChunks, locatedAt } from '../../shared/checkpoint/digests.ts';
+import { stateSize } from '../../shared/checkpoint/manifest-file.ts';
 import type { Manifest } from '../../shared/checkpoint/manifest.ts';
 import { readState } from '../../shared/checkpoint/reshard.ts';
 import { bytesOf, type TensorSpec } from '../../shared/checkpoint/safetensors.ts';
 import { WhittleError } from '../../shared/errors.ts';
+import { isActivationRange } from '../../shared/quantization/activation-range.ts';
 
 /** Every tensor of a checkpoint, dense float32: parameters in model order, then states in model order. */
 export function denseTensors({ model }: Manifest): TensorSpec[] {
   return [...model.parameters, ...model.states].map(({ name, shape }) => ({ name, dtype: 'F32', shape }));
 }
 
+/** The manifest of the same checkpoint without ranges of quantized activations, which belong to no layer and come last. */
+export function withoutRanges(manifest: Manifest): Manifest {
+  const { model } = manifest;
+  return { ...manifest, model: { ...model, states: model.states.filter((state) => !isActivationRange(state)) } };
+}
+
 /** The bytes of `denseTensors` end to end: effective weights (dead = +0), then states. */
 export async function* denseBytes(folder: string, manifest: Manifest): AsyncGenerator<Uint8Array> {
   for await (const { weights } of denseChunks(manifest, locatedAt(folder))) yield bytesOf(weights);
-  yield bytesOf(await readState(folder, manifest));
+  yield bytesOf((await readState(folder, manifest)).subarray(0, stateSize(manifest)));
 }
 
 /** Throws DISK unless both streams have the same bytes, however they are cut into chunks. */

@@ -9,25 +9,35 @@ import { WhittleError } from '../../shared/errors.ts';
 import type { LayerResult } from '../../shared/telemetry/run-status.ts';
 import { whittleVersion } from '../../shared/version.ts';
 import type { ExportFormat, ExportSource } from './format.ts';
+import { onnxFormat } from './onnx-format.ts';
 import { packedFormat } from './packed-format.ts';
+import { quantizedExport, type QuantizationReport } from './quantized-export.ts';
 import { safetensorsFormat } from './safetensors-format.ts';
 import { tfjsFormat } from './tfjs-format.ts';
 
 export const EXPORT_MANIFEST = 'export-manifest.json';
 
-const FORMATS = { tfjs: tfjsFormat, safetensors: safetensorsFormat } as const satisfies Record<string, ExportFormat>;
+const FORMATS = {
+  tfjs: tfjsFormat,
+  safetensors: safetensorsFormat,
+  onnx: onnxFormat,
+} as const satisfies Record<string, ExportFormat>;
 export type ExportFormatName = keyof typeof FORMATS;
 
 export interface ExportOptions {
   /** A checkpoint's folder. */
   readonly folder: string;
   readonly format: ExportFormatName;
+  /** Store whole numbers. Default: float32. */
+  readonly quantize?: 'int8';
   /** Survivors and bitmaps in place of dense tensors; with format safetensors only. Default false. */
   readonly packed?: boolean;
   /** Folder to write; its parents are made. */
   readonly out: string;
   /** Replace an earlier export at `out`. Default false. */
   readonly force?: boolean;
+  /** Takes what the user should know of how it went. */
+  readonly note?: (message: string) => void;
 }
 
 /** `export-manifest.json`, written last. */
@@ -39,7 +49,10 @@ export interface ExportManifest {
   readonly runId: string;
   readonly generation: number;
   readonly clock: number;
+  /** Of the run itself, at this checkpoint. */
   readonly testAccuracy: number | null;
+  /** Absent where the weights are float32. */
+  readonly quantization?: QuantizationReport;
   /** Of the elements that sparsity rules match, and of all parameters, biases and normalisations too. */
   readonly sparsity: number;
   readonly parameterSparsity: number;
@@ -70,17 +83,21 @@ export async function exportRun(options: ExportOptions): Promise<ExportManifest>
     folder,
     manifest,
     metadata: Object.fromEntries(Object.entries(facts).map(([key, value]) => [key, String(value)])),
+    note: options.note ?? (() => undefined),
   };
+  const quantized = options.quantize === undefined ? null : await quantizedExport(options.format, packed, source);
+  const write = quantized?.write ?? format;
   const temporary = `${out}.${randomBytes(6).toString('hex')}.tmp`;
   try {
     await makeFolder(temporary);
-    const names = await format(temporary, source);
+    const names = await write(temporary, source);
     const files: { file: string; bytes: number; sha256: string }[] = [];
     for (const file of names) files.push({ file, ...(await hashFile(join(temporary, file))) });
     const exported: ExportManifest = {
       format: options.format,
       packed,
       ...facts,
+      ...(quantized === null ? {} : { quantization: quantized.report }),
       parameterSparsity: deadFraction(layers),
       layers: layers.map((layer) => ({ ...layer, sparsity: layer.size === 0 ? 0 : 1 - layer.survivors / layer.size })),
       files,

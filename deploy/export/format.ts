@@ -12,4 +12,6 @@ export interface ExportSource {
   readonly manifest: Manifest;
   /** Facts for the file's own metadata. */
   readonly metadata: Readonly<Record<string, string>>;
+  /** Takes what the user should know of how it went. */
+  readonly note: (message: string) => void;
 }

@@ -3,11 +3,12 @@ import { join } from 'node:path';
 import * as core from '@tensorflow/tfjs-core';
 import { loadLayersModel, models, type LayersModel } from '@tensorflow/tfjs-layers';
 import { writeDurably } from '../../shared/checkpoint/durable.ts';
+import type { Manifest } from '../../shared/checkpoint/manifest.ts';
 import { bytesOf, sizeOfShape, type TensorSpec } from '../../shared/checkpoint/safetensors.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import { whittleVersion } from '../../shared/version.ts';
 import { disposeVariables, variablesOf } from '../../worker/model/describe-model.ts';
-import { denseBytes, denseTensors, requireSameBytes } from './dense-tensors.ts';
+import { denseBytes, denseTensors, requireSameBytes, withoutRanges } from './dense-tensors.ts';
 import type { ExportFormat, ExportSource } from './format.ts';
 import { buildFrozenWeights, type FrozenWeight } from './frozen-weights.ts';
 
@@ -15,46 +16,72 @@ const MODEL = 'model.json';
 const WEIGHTS = 'weights.bin';
 
 /** TensorFlow.js layers format: `tf.loadLayersModel('https://.../model.json')` takes it as it is. */
-export const tfjsFormat: ExportFormat = async (folder, source) => {
-  const { manifest, metadata } = source;
-  const { topology } = manifest.model;
-  await useSomeBackend();
-  const trained = denseTensors(manifest);
-  const frozen = await buildFrozenWeights(manifest, await untrainedNames(topology, trained));
-  const tensors = [...trained, ...frozen];
+export const tfjsFormat: ExportFormat = async (folder, { folder: checkpoint, ...source }) => {
+  const manifest = withoutRanges(source.manifest);
+  const frozen = await untrainedWeights(manifest);
+  const tensors = [...denseTensors(manifest), ...frozen];
+  const bytes = (): AsyncIterable<Uint8Array> => allBytes(checkpoint, manifest, frozen);
+  return writeLayersModel(folder, {
+    topology: manifest.model.topology,
+    metadata: source.metadata,
+    weights: tensors.map(({ name, shape }) => ({ name, shape: [...shape], dtype: 'float32' })),
+    size: tensors.reduce((sum, { shape }) => sum + 4 * sizeOfShape(shape), 0),
+    bytes,
+    values: bytes,
+  });
+};
+
+/** What goes into a model's two files. */
+interface LayersModelFiles {
+  readonly topology: unknown;
+  readonly metadata: ExportSource['metadata'];
+  /** In the order of their bytes. */
+  readonly weights: readonly core.io.WeightsManifestEntry[];
+  /** Bytes of all weights. */
+  readonly size: number;
+  readonly bytes: () => AsyncIterable<Uint8Array>;
+  /** The float32 values that TensorFlow.js must make of them. */
+  readonly values: () => AsyncIterable<Uint8Array>;
+}
+
+/** Writes model.json and weights.bin, loads them with TensorFlow.js and compares every weight. */
+export async function writeLayersModel(folder: string, files: LayersModelFiles): Promise<string[]> {
   const document = {
     format: 'layers-model',
     generatedBy: `whittle ${whittleVersion}`,
     convertedBy: null,
-    modelTopology: topology,
-    userDefinedMetadata: metadata,
-    weightsManifest: [{ paths: [WEIGHTS], weights: weightSpecs(tensors) }],
+    modelTopology: files.topology,
+    userDefinedMetadata: files.metadata,
+    weightsManifest: [{ paths: [WEIGHTS], weights: files.weights }],
   };
-  const size = tensors.reduce((sum, { shape }) => sum + 4 * sizeOfShape(shape), 0);
-  await writeDurably(join(folder, WEIGHTS), size, async (sink) => {
-    for await (const chunk of allBytes(source, frozen)) await sink(chunk);
+  await useSomeBackend();
+  await writeDurably(join(folder, WEIGHTS), files.size, async (sink) => {
+    for await (const chunk of files.bytes()) await sink(chunk);
   });
   const json = Buffer.from(JSON.stringify(document));
   await writeDurably(join(folder, MODEL), json.length, (sink) => sink(json));
   const model = await build(() => loadLayersModel({ load: () => readArtifacts(folder) }));
   try {
-    await requireSameBytes(join(folder, WEIGHTS), allBytes(source, frozen), valuesOf(model, tensors));
+    await requireSameBytes(join(folder, WEIGHTS), files.values(), valuesOf(model, files.weights));
   } finally {
     disposeVariables(variablesOf(model));
   }
   return [MODEL, WEIGHTS];
-};
+}
+
+/** The weights of the model that its run did not train, which are in no checkpoint. */
+export async function untrainedWeights(manifest: Manifest): Promise<FrozenWeight[]> {
+  await useSomeBackend();
+  return buildFrozenWeights(manifest, await untrainedNames(manifest.model.topology, denseTensors(manifest)));
+}
 
 async function* allBytes(
-  { folder, manifest }: ExportSource,
+  folder: string,
+  manifest: Manifest,
   frozen: readonly FrozenWeight[],
 ): AsyncGenerator<Uint8Array> {
   yield* denseBytes(folder, manifest);
   for (const { bytes } of frozen) yield bytes;
-}
-
-function weightSpecs(tensors: readonly TensorSpec[]): core.io.WeightsManifestEntry[] {
-  return tensors.map(({ name, shape }) => ({ name, shape: [...shape], dtype: 'float32' }));
 }
 
 /** The weights of the model that a checkpoint does not hold. */
@@ -92,7 +119,7 @@ async function build(load: () => Promise<LayersModel>): Promise<LayersModel> {
   }
 }
 
-function* valuesOf(model: LayersModel, tensors: readonly TensorSpec[]): Generator<Uint8Array> {
+function* valuesOf(model: LayersModel, tensors: readonly { readonly name: string }[]): Generator<Uint8Array> {
   const variables = new Map(model.weights.map((variable) => [variable.originalName, variable]));
   for (const { name } of tensors) {
     const values = variables.get(name)?.read().dataSync();

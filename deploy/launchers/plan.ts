@@ -1,3 +1,4 @@
+import type { QuantizationConfig } from '../../shared/config/quantization.ts';
 import type { RunConfig } from '../../shared/config/types.ts';
 import type { ModelDescription } from '../../shared/layout/model-description.ts';
 import { type Parameter, ParameterSpace } from '../../shared/layout/parameter-space.ts';
@@ -29,6 +30,8 @@ export interface RunPlan {
   readonly prunable: number;
   readonly layers: readonly PlannedLayer[];
   readonly sparsity: readonly PlannedUpdate[];
+  /** Quantization-aware training; absent: none. */
+  readonly quantization?: QuantizationConfig;
   readonly bytesPerStep: { readonly dense: number; readonly final: number };
   readonly checkpoint: { readonly every: number; readonly keep: number; readonly folder: string };
   readonly notes: readonly string[];
@@ -103,6 +106,7 @@ export function planRun(input: PlanInput): RunPlan {
       rules: matched.flatMap((each, r) => (each.includes(name) ? [r] : [])),
     })),
     sparsity,
+    ...(config.quantization === undefined ? {} : { quantization: config.quantization }),
     bytesPerStep: {
       dense: bytesPerStep(config, space.size),
       final: bytesPerStep(config, sparsity.at(-1)?.packed ?? space.size),

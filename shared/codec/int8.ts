@@ -1,10 +1,10 @@
 import { uint32At } from '../kernels/random.ts';
+import { maxAbs } from '../quantization/max-abs.ts';
+import { roundHalfEven } from '../quantization/round.ts';
 import type { Codec } from './format.ts';
 
 const LARGEST = 127;
 const HEADER_BYTES = 4;
-/** Near 1.5 * 2^52 the float64 numbers are 1 apart, so adding it rounds to whole numbers, halves to even. */
-const ROUND_HALF_EVEN = 6755399441055744;
 
 /**
  * Whole numbers -127 .. 127 times one scale, which stands in front as a float32. Symmetric, so that 0 stays
@@ -22,7 +22,7 @@ export const int8: Codec = {
       const exact = Math.min(LARGEST, Math.max(-LARGEST, (values[i] as number) / scale));
       out[i] =
         rounding === undefined
-          ? exact + ROUND_HALF_EVEN - ROUND_HALF_EVEN
+          ? roundHalfEven(exact)
           : Math.floor(exact + uint32At(rounding.key, rounding.first + i) / 0x100000000);
     }
     return bytes;
@@ -39,11 +39,5 @@ export const int8: Codec = {
 
 /** The scale max|x| / 127 in float32; 0 for zeros alone, NaN where a value is NaN or infinite. */
 export function scaleOf(values: Float32Array): number {
-  let largest = 0;
-  for (let i = 0; i < values.length; i++) {
-    const size = Math.abs(values[i] as number);
-    if (!(size < Infinity)) return NaN;
-    if (size > largest) largest = size;
-  }
-  return Math.fround(largest / LARGEST);
+  return Math.fround(maxAbs(values) / LARGEST);
 }

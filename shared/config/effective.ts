@@ -42,6 +42,9 @@ export function parseRunConfig(text: string, label = 'effective run file'): RunC
         .filter((key) => typeof schedule[key] !== 'number')
         .map((key) => `sparsity.${k}.schedule.${key}: ${schedule[key]}`),
     ),
+    ...(typeof document.quantization?.beginStep === 'string'
+      ? [`quantization.beginStep: ${document.quantization.beginStep}`]
+      : []),
   ];
   if (open.length > 0) {
     throw new WhittleError(

@@ -36,6 +36,14 @@ export function real(about: string, range: { min?: number; above?: number; max?:
   return schema.describe(about);
 }
 
+/** A place in the run: a step, `30%` or `3 epochs`. */
+export function position(about: string) {
+  const error = 'must be a step >= 0, a percentage such as 30%, or epochs such as 3 epochs';
+  return z
+    .union([whole(about), z.string().regex(/^(\d+(\.\d+)?\s*%|\d+(\.\d+)?\s*epochs?)$/, { error })], { error })
+    .describe(about);
+}
+
 export function flag(about: string) {
   return z.boolean({ error: 'must be true or false' }).describe(about);
 }

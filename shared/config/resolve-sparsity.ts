@@ -28,7 +28,7 @@ export function numSteps({ training, data }: RunFileDocument, trainExamples?: nu
 }
 
 /** `30%` and `3 epochs` as a step; undefined while that depends on data not known yet. */
-function toStep(position: Position, document: RunFileDocument, trainExamples?: number): number | undefined {
+export function toStep(position: Position, document: RunFileDocument, trainExamples?: number): number | undefined {
   if (typeof position === 'number') return position;
   const amount = Number.parseFloat(position);
   if (!position.endsWith('%'))

@@ -1,4 +1,5 @@
 import { matchesGlob } from '../sparsity/glob.ts';
+import { checkQuantization, resolveQuantization } from './resolve-quantization.ts';
 import { checkGlob, checkRules, epochSteps, numSteps, resolveRules } from './resolve-sparsity.ts';
 import type { RunFile } from './run-file.ts';
 import type { BackendKind, DecayConfig, OptimizerConfig, RunConfig } from './types.ts';
@@ -26,6 +27,7 @@ export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
   const { cluster, consistency, training, kernels, wire, checkpoint } = document;
   const problems = [
     ...checkRules(document, facts),
+    ...checkQuantization(document, facts),
     ...checkGlob(training.decay.match, ['training', 'decay', 'match'], facts.parameterNames),
   ];
   if (problems.length > 0) throw runFile.source.error(problems);
@@ -54,6 +56,7 @@ export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
         (facts.testExamples === 0 ? 0 : epochSteps(1, facts.trainExamples, document.data.batchSize)),
     },
     sparsity: resolveRules(document, facts.trainExamples),
+    ...resolveQuantization(document, facts.trainExamples),
     kernels,
     wire,
     checkpoint,

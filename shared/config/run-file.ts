@@ -5,6 +5,7 @@ import { coordinationProblems, resolveCoordination } from './coordination.ts';
 import { commandLine } from '../invocation.ts';
 import { problemsOf, valueAt } from './problems.ts';
 import { faultProblems } from './faults.ts';
+import { checkQuantization } from './resolve-quantization.ts';
 import { checkRules } from './resolve-sparsity.ts';
 import { isPath, runFileSchema, type RunFileDocument, workerRange } from './schema.ts';
 import { RunFileSource, type Path, type Problem } from './source.ts';
@@ -54,6 +55,7 @@ export function parseRunFile(text: string, path: string, options: { readonly set
     ...relationProblems(document),
     ...coordinationProblems(document.coordination),
     ...checkRules(document, {}),
+    ...checkQuantization(document, {}),
     ...faultProblems(document),
   );
   if (problems.length > 0) throw source.error(problems);

@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { coordinationSchema } from './coordination.ts';
-import { choice, flag, kinds, mapping, only, real, whole } from './fields.ts';
+import { choice, flag, kinds, mapping, only, position, real, whole } from './fields.ts';
+import { quantizationSchema } from './quantization.ts';
 import { nearest } from './suggest.ts';
 
 /** Built-in data sets, by name. */
@@ -12,13 +13,6 @@ export const END_DEFAULT = '75%';
 const END = `last update, always made; a step, \`75%\` of the run, or \`9 epochs\`; default ${END_DEFAULT}`;
 const FREQUENCY = 'steps between mask updates, >= 1; default 100';
 const SPARSITY_CURE = 'sparsity is the share of zeros: 0.95 is 95 %';
-
-function position(about: string) {
-  const error = 'must be a step >= 0, a percentage such as 30%, or epochs such as 3 epochs';
-  return z
-    .union([whole(about), z.string().regex(/^(\d+(\.\d+)?\s*%|\d+(\.\d+)?\s*epochs?)$/, { error })], { error })
-    .describe(about);
-}
 
 const path = (about: string) =>
   z.string({ error: 'must be a path' }).min(1, { error: 'must be a path' }).describe(about);
@@ -254,6 +248,7 @@ export const runFileSchema = mapping('A Whittle run file', {
     .max(64, { error: 'must be at most 64 rules' })
     .describe('rules of pruning, applied in order; default none')
     .default([]),
+  quantization: quantizationSchema,
   kernels: mapping('how layers are computed', {
     sparseBelow: real('density below which a layer runs sparse, 0 to 1; default 0.2', { min: 0, max: 1 }).default(0.2),
   }).prefault({}),

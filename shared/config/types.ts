@@ -1,3 +1,5 @@
+import type { QuantizationConfig } from './quantization.ts';
+
 /**
  * The effective run file: every key present, every default filled in, paths absolute, percentages and
  * epochs turned into steps. What roles read, what checkpoints keep, what `whittle config` prints.
@@ -17,6 +19,8 @@ export interface RunConfig {
   };
   readonly training: TrainingConfig;
   readonly sparsity: readonly SparsityRule[];
+  /** Quantization-aware training; absent: none. */
+  readonly quantization?: QuantizationConfig;
   readonly kernels: { readonly sparseBelow: number };
   readonly wire: { readonly push: WireFormat; readonly pull: WireFormat };
   readonly checkpoint: { readonly every: number; readonly keep: number };

@@ -59,9 +59,9 @@ export class ComputeClient {
    * The buffers move to the thread, so both arrays are of no use here afterwards. An array that is only a part
    * of its buffer is copied first.
    */
-  setWeights(packed: Float32Array, state: Float32Array): Promise<void> {
+  setWeights(packed: Float32Array, state: Float32Array, clock: number): Promise<void> {
     const [values, states] = [whole(packed), whole(state)];
-    return this.#thread.call('setWeights', { packed: values, state: states }, [
+    return this.#thread.call('setWeights', { packed: values, state: states, clock }, [
       values.buffer as ArrayBuffer,
       states.buffer as ArrayBuffer,
     ]);

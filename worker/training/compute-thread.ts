@@ -33,8 +33,8 @@ serveThread(parentPort, {
   initialWeights: first(() => moved(running().initialWeights())),
   initialState: first(() => moved(running().initialState())),
   setMask: first(({ bitmap }: { bitmap: Uint8Array | null }) => running().setMask(bitmap)),
-  setWeights: first(({ packed, state }: { packed: Float32Array; state: Float32Array }) =>
-    running().setWeights(packed, state),
+  setWeights: first(({ packed, state, clock }: { packed: Float32Array; state: Float32Array; clock: number }) =>
+    running().setWeights(packed, state, clock),
   ),
   gradient: first(async ({ step, slice }: { step: number; slice: number }) => {
     const result = await running().gradient(step, slice);

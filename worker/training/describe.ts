@@ -22,7 +22,8 @@ export interface DescribedJob {
 export async function describeJob(runFile: RunFile): Promise<DescribedJob> {
   const backend = await resolveBackend(runFile.backend);
   const { source } = runFile.data;
-  const job = await prepareJob({ backend, source, model: runFile.model, seed: runFile.seed });
+  const activations = runFile.document.quantization?.activations ?? null;
+  const job = await prepareJob({ backend, source, model: runFile.model, seed: runFile.seed, activations });
   const { description } = job;
   try {
     await checkExamples(job, { batchSize: runFile.data.batchSize, seed: runFile.seed });

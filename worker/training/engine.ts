@@ -13,10 +13,13 @@ import type { Batch, Part } from '../data/dataset.ts';
 import { disposeVariables } from '../model/describe-model.ts';
 import { generatorAt, withSeed, withSeedSync } from '../model/seeded-random.ts';
 import type { DrawPlace } from '../model/seeded-random.ts';
+import type { ActivationPhase } from './activation-quantizer.ts';
 import { prepareJob } from './job.ts';
 import type { Job } from './job.ts';
 import { PackedLayout, assignAll, concatValues, release, viewOfTensor } from './weight-sets.ts';
 import type { WeightSet } from './weight-sets.ts';
+import { transformAt, weightTransforms } from './weight-transforms.ts';
+import type { TimedTransform } from './weight-transforms.ts';
 
 export interface SliceResult {
   /** Packed over the survivors in flat order; gradient of the mean loss over the slice. */
@@ -51,10 +54,13 @@ export class Engine {
   readonly #states: readonly Variable[];
   readonly #initial: { readonly weights: Float32Array; readonly state: Float32Array };
   readonly #kept = new Map<number, WeightSet>();
+  readonly #transforms: readonly TimedTransform[];
   #layout: PackedLayout;
   /** Parameters, then states. */
   #current: WeightSet = { tensors: [], users: 1 };
   #state: Float32Array;
+  /** Of the current weights. */
+  #clock = 0;
 
   private constructor(config: RunConfig, job: Job) {
     const { tf } = job.backend;
@@ -69,7 +75,8 @@ export class Engine {
     this.#initial = { weights: concatValues(tf, this.#parameters), state: concatValues(tf, this.#states) };
     this.#state = this.#initial.state;
     this.#layout = new PackedLayout(tf, this.#space, null);
-    this.setWeights(this.#initial.weights, this.#initial.state);
+    this.#transforms = weightTransforms(config);
+    this.setWeights(this.#initial.weights, this.#initial.state, 0);
   }
 
   /** @throws MODEL, DATA or UNSUPPORTED */
@@ -77,7 +84,9 @@ export class Engine {
     const { backend } = config.cluster;
     if (backend === 'auto') throw new WhittleError('INTERNAL', 'the backend is still auto: it is resolved at launch');
     const { source } = config.data;
-    return new Engine(config, await prepareJob({ backend, source, model: config.model, seed: config.seed }));
+    const activations = config.quantization?.activations ?? null;
+    const { model, seed } = config;
+    return new Engine(config, await prepareJob({ backend, source, model, seed, activations }));
   }
 
   /** Dense, in flat order. */
@@ -94,19 +103,23 @@ export class Engine {
     this.#layout = new PackedLayout(this.#tf, this.#space, bitmap);
   }
 
-  /** Weights packed over the mask's survivors and non-trainable state, both of one clock. */
-  setWeights(packed: Float32Array, state: Float32Array): void {
+  /**
+   * Weights packed over the mask's survivors and non-trainable state, both of `clock`, which decides what the weights
+   * are transformed by; without it by all that the run file asks for, as at the end of a run.
+   */
+  setWeights(packed: Float32Array, state: Float32Array, clock = Infinity): void {
     const tf = this.#tf;
     if (state.length !== this.#initial.state.length) {
       throw new WhittleError('INTERNAL', `${state.length} state values for ${this.#initial.state.length}`);
     }
-    const tensors = this.#layout.unpack(tf, packed);
+    const tensors = this.#layout.unpack(tf, packed, transformAt(this.#transforms, clock));
     let at = 0;
     for (const variable of this.#states) {
       // Copied: few values, and the delta below needs them as they were.
       tensors.push(tf.tensor(state.slice(at, at + variable.size), variable.shape));
       at += variable.size;
     }
+    this.#clock = clock;
     const before = this.#current;
     this.#current = { tensors, users: 1 };
     this.#state = state.slice();
@@ -146,6 +159,23 @@ export class Engine {
     return { ...result, examples };
   }
 
+  /**
+   * Widens the ranges of activations to all that they are over the first `batches` global batches of the training data,
+   * with the weights and state now set and nothing quantized; the whole state in the description's order.
+   */
+  async calibrate(batches: number): Promise<Float32Array> {
+    const { seed, data } = this.#config;
+    const { train } = this.#job.data;
+    const tf = this.#tf;
+    for (let step = 1; step <= batches; step++) {
+      const options = { batchSize: data.batchSize, slices: 1, examples: train.size, order: data.order, seed };
+      const indices = sliceIndices(step, 0, options);
+      const batch = await drawBatch(train, indices, { seed, step, slice: 0 });
+      tidied(tf, () => this.#forward(batch, indices.length, { training: false, observe: 'largest', quantize: false }));
+    }
+    return concatValues(tf, this.#states);
+  }
+
   /** Keeps the weights now set for evaluating `clock`, until `dropEvaluation`. */
   keepForEvaluation(clock: number): void {
     if (this.#kept.has(clock)) this.dropEvaluation(clock);
@@ -179,7 +209,11 @@ export class Engine {
       return tidied(this.#tf, () => {
         const { feeds, objective } = this.#job;
         const labels = feeds.labels(batch.labels);
-        const outputs = this.#forward(batch, examples, false);
+        const outputs = this.#forward(batch, examples, {
+          training: false,
+          observe: null,
+          quantize: this.#quantizes(clock),
+        });
         const lossSum = (objective.loss(labels, outputs).dataSync()[0] as number) * examples;
         return { correct: objective.correct(labels, outputs), lossSum, examples };
       });
@@ -208,7 +242,8 @@ export class Engine {
       return tidied(tf, () => {
         const labels = feeds.labels(batch.labels);
         const { value, grads } = tf.variableGrads((): Scalar => {
-          const loss = objective.loss(labels, this.#forward(batch, examples, true));
+          const phase = { observe: 'average', quantize: this.#quantizes(this.#clock) } as const;
+          const loss = objective.loss(labels, this.#forward(batch, examples, { training: true, ...phase }));
           const penalty = objective.penalty();
           return penalty === null ? loss : tf.add(loss, penalty);
         }, this.#parameters as Variable[]);
@@ -228,9 +263,23 @@ export class Engine {
     }
   }
 
-  #forward(batch: Batch, examples: number, training: boolean): Tensor[] {
-    const { feeds, loaded } = this.#job;
-    const outputs = loaded.model.call(feeds.inputs(batch.inputs, examples), { training });
+  /** Whether activations are quantized with the weights of `clock`. */
+  #quantizes(clock: number): boolean {
+    return clock >= (this.#config.quantization?.beginStep ?? Infinity);
+  }
+
+  #forward(
+    batch: Batch,
+    examples: number,
+    { training, ...phase }: ActivationPhase & { readonly training: boolean },
+  ): Tensor[] {
+    const { feeds, loaded, activations } = this.#job;
+    let inputs = feeds.inputs(batch.inputs, examples);
+    if (activations !== null) {
+      activations.phase = phase;
+      inputs = activations.inputs(inputs);
+    }
+    const outputs = loaded.model.call(inputs, { training });
     return Array.isArray(outputs) ? outputs : [outputs];
   }
 }

@@ -2,6 +2,7 @@
  * What a process needs to know before it can compute or describe anything: backend, data and model, checked
  * against each other.
  */
+import type { QuantizationConfig } from '../../shared/config/quantization.ts';
 import type { BackendKind, DataConfig } from '../../shared/config/types.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import type { ModelDescription } from '../../shared/layout/model-description.ts';
@@ -15,16 +16,17 @@ import { describeModel, disposeVariables, variablesOf } from '../model/describe-
 import type { ModelVariables } from '../model/describe-model.ts';
 import { loadModel } from '../model/load-model.ts';
 import type { LoadedModel } from '../model/load-model.ts';
+import { quantizeActivations } from './activation-quantizer.ts';
+import type { Quantized } from './activation-quantizer.ts';
 import { bindFeeds } from './feeds.ts';
 import type { Feeds } from './feeds.ts';
 import { createObjective } from './objective.ts';
 import type { Objective } from './objective.ts';
 
-export interface Job {
+export interface Job extends Quantized {
   readonly backend: Backend;
   readonly data: Dataset;
   readonly loaded: LoadedModel;
-  readonly variables: ModelVariables;
   readonly feeds: Feeds;
   readonly objective: Objective;
   readonly description: ModelDescription;
@@ -36,6 +38,7 @@ export async function prepareJob(options: {
   readonly source: DataConfig['source'];
   readonly model: string;
   readonly seed: number;
+  readonly activations?: QuantizationConfig['activations'];
 }): Promise<Job> {
   const backend = await loadBackend(options.backend);
   const { tf } = backend;
@@ -45,7 +48,7 @@ export async function prepareJob(options: {
   const loaded = await loadModel(tf, options.model, options.seed, needed);
   const variables = variablesOf(loaded.model);
   try {
-    return { backend, data, loaded, variables, ...check(tf, data, loaded, variables) };
+    return { backend, data, loaded, ...check(tf, data, loaded, variables, options.activations ?? null) };
   } catch (reason) {
     disposeVariables(variables);
     throw reason;
@@ -57,7 +60,8 @@ function check(
   data: Dataset,
   loaded: LoadedModel,
   variables: ModelVariables,
-): Pick<Job, 'feeds' | 'objective' | 'description'> {
+  activations: QuantizationConfig['activations'],
+): Pick<Job, 'feeds' | 'objective' | 'description' | 'variables' | 'activations'> {
   const { model, source } = loaded;
   const supported = assertSupported(model);
   if (variables.parameters.length === 0) {
@@ -67,10 +71,12 @@ function check(
   const objective = createObjective(tf, loaded, data, feeds.outputNames);
   const notes = [...loaded.notes, ...supported, ...objective.notes];
   const counts = { trainExamples: data.train.size, testExamples: data.test?.size ?? 0 };
+  const quantized = quantizeActivations(tf, model, variables, activations);
   return {
+    ...quantized,
     feeds,
     objective,
-    description: describeModel(model, { ...counts, notes, loss: objective.identity }, variables),
+    description: describeModel(model, { ...counts, notes, loss: objective.identity }, quantized.variables),
   };
 }
 

@@ -8,6 +8,7 @@ import { WhittleError } from '../../shared/errors.ts';
 import type { Parameter, ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { countBits, setPositions } from '../../shared/sparsity/bitmap.ts';
 import type { Tf } from '../backend/tf.ts';
+import type { WeightTransform } from './weight-transforms.ts';
 
 /** The tensors of one clock. */
 export interface WeightSet {
@@ -54,8 +55,8 @@ export class PackedLayout {
     this.size = start;
   }
 
-  /** Packed weights to a tensor a parameter, exactly +0 where dead. */
-  unpack(tf: Tf, packed: Float32Array): Tensor[] {
+  /** Packed weights to a tensor a parameter, exactly +0 where dead, each as `transform` makes it. */
+  unpack(tf: Tf, packed: Float32Array, transform: WeightTransform | null = null): Tensor[] {
     if (packed.length !== this.size) {
       throw new WhittleError(
         'INTERNAL',
@@ -63,10 +64,11 @@ export class PackedLayout {
       );
     }
     return this.#slots.map(({ parameter, start, end, positions, dense }) => {
-      const values = packed.subarray(start, end);
-      if (positions === null || dense === null) return tf.tensor(this.#owned(values), [...parameter.shape]);
-      for (let i = 0; i < positions.length; i++) dense[positions[i] as number] = values[i] as number;
-      return tf.tensor(this.#owned(dense), [...parameter.shape]);
+      const survivors = packed.subarray(start, end);
+      if (positions !== null && dense !== null)
+        for (let i = 0; i < positions.length; i++) dense[positions[i] as number] = survivors[i] as number;
+      const values = dense ?? survivors;
+      return tf.tensor(this.#owned(transform === null ? values : transform(values, parameter)), [...parameter.shape]);
     });
   }
 

@@ -1,22 +1,9 @@
-import { basename } from 'node:path';
-import { changedBehaviour, requireSameModel } from '../../../shared/checkpoint/compatibility.ts';
-import { readRange } from '../../../shared/checkpoint/reshard.ts';
-import { WhittleError } from '../../../shared/errors.ts';
-import { compact } from '../../../shared/sparsity/mask-rule.ts';
-import { Engine } from '../../../worker/training/engine.ts';
+import { withCheckpointEngine } from '../checkpoint-engine.ts';
 import { defineCommand } from '../command.ts';
-import { findCheckpoint, type FoundCheckpoint } from '../find-run.ts';
+import { findCheckpoint } from '../find-run.ts';
 import { formatCount, formatPercent } from '../quantities.ts';
 import { formatPairs } from '../report.ts';
 import { runsOption } from '../run-command.ts';
-
-export interface EvaluationResult {
-  /** Null where the labels are not classes. */
-  readonly testAccuracy: number | null;
-  /** Mean over the test set, without regularizers. */
-  readonly testLoss: number;
-  readonly examples: number;
-}
 
 export const command = defineCommand({
   name: 'evaluate',
@@ -42,7 +29,11 @@ export const command = defineCommand({
       note: (message) => output.note(message),
     });
     const { manifest, folder } = found;
-    const result = await evaluateCheckpoint(found, (message) => output.warn(message));
+    const result = await withCheckpointEngine(
+      found,
+      (message) => output.warn(message),
+      ({ mask, evaluate }) => evaluate(mask),
+    );
     const { testAccuracy, testLoss, examples } = result;
     output.result(
       { checkpoint: folder, runId: manifest.runId, step: manifest.clock, sparsity: manifest.sparsity, ...result },
@@ -59,40 +50,3 @@ export const command = defineCommand({
     );
   },
 });
-
-/** Errors: DATA where there is no test set, CHECKPOINT where the model has other tensors now, what building it gives. */
-async function evaluateCheckpoint(
-  { folder, manifest }: FoundCheckpoint,
-  warn: (message: string) => void,
-): Promise<EvaluationResult> {
-  const engine = await Engine.create({ config: manifest.config });
-  try {
-    requireSameModel(manifest.model, engine.description, folder);
-    const changed = changedBehaviour(manifest.model, engine.description, basename(folder));
-    if (changed !== null) warn(changed);
-    if (engine.numEvaluationChunks === 0) {
-      throw new WhittleError(
-        'DATA',
-        `the data of run ${manifest.runId} has no test part; there is nothing to evaluate on`,
-      );
-    }
-    const size = manifest.shards.at(-1)?.end ?? 0;
-    const { mask, stored, weights, state } = await readRange(folder, manifest, 0, size, { withState: true });
-    engine.setMask(mask);
-    engine.setWeights(compact(weights, stored, mask), state ?? new Float32Array(0));
-    engine.keepForEvaluation(manifest.clock);
-    let correct: number | null = 0;
-    let lossSum = 0;
-    let examples = 0;
-    // In chunk order, as the run itself adds them.
-    for (let chunk = 0; chunk < engine.numEvaluationChunks; chunk++) {
-      const part = await engine.evaluateChunk(manifest.clock, chunk);
-      correct = part.correct === null || correct === null ? null : correct + part.correct;
-      lossSum += part.lossSum;
-      examples += part.examples;
-    }
-    return { testAccuracy: correct === null ? null : correct / examples, testLoss: lossSum / examples, examples };
-  } finally {
-    engine.dispose();
-  }
-}

@@ -7,14 +7,16 @@ import { formatPairs } from '../report.ts';
 import { runsOption } from '../run-command.ts';
 import type { ExportFormatName } from '../../export/export.ts';
 
-const FORMATS = ['tfjs', 'safetensors'] as const satisfies readonly ExportFormatName[];
+const QUANTIZE = ['int8'] as const;
+const FORMATS = ['tfjs', 'safetensors', 'onnx'] as const satisfies readonly ExportFormatName[];
 
 export const command = defineCommand({
   name: 'export',
   description:
     'Export a checkpoint as a dense model whose pruned weights are exactly zero, read back and compared before it appears.\n' +
     'tfjs: model.json and weights.bin for tf.loadLayersModel. safetensors: the trained weights and the state by name.\n' +
-    'Both add export-manifest.json: sha256 of every file, accuracy, sparsity of every layer.',
+    'onnx: model.onnx of opset 13, for onnxruntime and others, checked with onnxruntime-web where that is installed.\n' +
+    'All add export-manifest.json: sha256 of every file, accuracy, sparsity of every layer.',
   arguments: {
     target: {
       label: 'run|checkpoint',
@@ -23,6 +25,11 @@ export const command = defineCommand({
   },
   options: {
     format: { type: 'string', default: 'tfjs', choices: FORMATS, description: 'what to write' },
+    quantize: {
+      type: 'string',
+      choices: QUANTIZE,
+      description: 'store whole numbers: safetensors int8 per output channel, tfjs uint8 per tensor; 0 stays 0',
+    },
     packed: {
       type: 'boolean',
       description: 'safetensors only: survivors and deflated bitmaps in place of dense weights',
@@ -36,6 +43,10 @@ export const command = defineCommand({
     {
       command: 'export mine --out exported',
       effect: 'write the newest checkpoint of the run `mine` as a TensorFlow.js model',
+    },
+    {
+      command: 'export mine --quantize int8 --out small',
+      effect: 'store bytes for weights, and measure what that costs in accuracy',
     },
     {
       command: 'export mine --format safetensors --out exported --force',
@@ -56,7 +67,17 @@ export const command = defineCommand({
     const format = options.format as ExportFormatName;
     const out = resolve(options.out ?? `${manifest.runId}-${format}`);
     const { exportRun } = await import('../../export/export.ts');
-    const exported = await exportRun({ folder, format, packed: options.packed, out, force: options.force });
+    const quantize = options.quantize as (typeof QUANTIZE)[number] | undefined;
+    const exported = await exportRun({
+      folder,
+      format,
+      packed: options.packed,
+      out,
+      force: options.force,
+      note: (message) => output.note(message),
+      ...(quantize === undefined ? {} : { quantize }),
+    });
+    const { quantization } = exported;
     output.result({ checkpoint: folder, out, ...exported }, () =>
       formatPairs([
         ['exported', out],
@@ -66,8 +87,23 @@ export const command = defineCommand({
           `${formatPercent(exported.sparsity)}, ${formatPercent(exported.parameterSparsity)} of all parameters`,
         ],
         ['test accuracy', describeAccuracy(exported.testAccuracy, folder, manifest.model.testExamples)],
+        ...(quantization === undefined
+          ? []
+          : ([
+              ['weights', quantization.weights],
+              ['activations', quantization.activations],
+              [
+                'quantized accuracy',
+                quantization.testAccuracy === null ? 'none' : formatPercent(quantization.testAccuracy),
+              ],
+            ] as const)),
         ...exported.files.map(({ file, bytes, sha256 }) => [file, `${formatBytes(bytes)}, sha256 ${sha256}`] as const),
-        ['verified', 'read back, every weight equal to the checkpoint'],
+        [
+          'verified',
+          quantization === undefined
+            ? 'read back, every weight equal to the checkpoint'
+            : 'read back, every weight equal to what was measured',
+        ],
       ]),
     );
   },

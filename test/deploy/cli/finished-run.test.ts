@@ -196,6 +196,52 @@ describe('a finished run', function () {
     assert.match(known.stdout, /^test accuracy +\d+\.\d\d %$/m);
   });
 
+  it('sensitivity: the accuracy of evaluate at 0, that of a pruned layer elsewhere, as table and curves', async () => {
+    interface Shown {
+      testAccuracy: number;
+      layers: { name: string; size: number; survivors: number; points: Record<string, number>[] }[];
+    }
+    const all = JSON.parse(await read('sensitivity', 'mine', '--points', '0,1', '--json')) as Shown;
+    assert.equal(all.testAccuracy, result.testAccuracy);
+    const prunable = result.layers.filter(({ name }) => name.endsWith('/kernel'));
+    assert.deepEqual(
+      all.layers.map(({ name, survivors }) => [name, survivors]),
+      prunable.map(({ name, survivors }) => [name, survivors]),
+    );
+    for (const { size, survivors, points } of all.layers) {
+      assert.deepEqual(points[0], {
+        ...{ sparsity: 0, removed: size - survivors },
+        ...{ testAccuracy: result.testAccuracy, testLoss: result.testLoss },
+      });
+      assert.equal(points[1]?.['removed'], size);
+      assert.ok((points[1]?.['testLoss'] ?? 0) > (result.testLoss ?? 0), 'without the layer the loss is larger');
+    }
+    const text = await read('sensitivity', 'mine', '--layers', 'dense_2/*', '--points', '0.5,0.99');
+    assert.match(text, /^PARAMETER +SIZE +SPARSITY NOW +50 % +99 %$/m);
+    assert.match(text, /^dense_2\/kernel +[\d,]+ +\d+\.\d\d % +\d+\.\d\d % +\d+\.\d\d %$/m);
+    assert.match(text, /^b {2}dense_2\/bias$/m);
+    for (const [argv, message] of [
+      [['--layers', 'conv*'], /\[USAGE\] --layers conv\* matches none of the parameters: dense_1\/kernel, /],
+      [['--points', '0,1.5'], /\[USAGE\] --points 0,1\.5: "1\.5" is no sparsity from 0 to 1/],
+    ] as const) {
+      const { exitCode, stderr } = await cli(['sensitivity', 'mine', ...argv, '--runs-dir', runs]);
+      assert.equal(exitCode, 2);
+      assert.match(stderr, message);
+    }
+  });
+
+  it('inspect: dead units and what changed since the checkpoint before', async () => {
+    const [first] = result.layers;
+    assert.ok(first !== undefined && first.units > 0);
+    assert.equal(first.churn?.since, 40);
+    assert.equal(first.bytes, 4 * first.survivors);
+    const total = result.layers.reduce((sum, { size }) => sum + size, 0);
+    const dead = result.layers.reduce((sum, { size, survivors }) => sum + size - survivors, 0);
+    assert.ok(Math.abs((result.parameterSparsity ?? 0) - dead / total) < 1e-12);
+    assert.match(await read('inspect', 'mine'), /^sparsity +79\.95 %, \d+\.\d\d % of all parameters$/m);
+    assert.match(await read('inspect', 'mine'), / DEAD UNITS +BYTES +CHURN SINCE 40$/m);
+  });
+
   it('resume: going back from its end needs --again', async () => {
     const back = ['resume', 'mine', '--runs-dir', runs, '--step', '45', '--dry-run'];
     const { exitCode, stderr } = await cli(back);

@@ -187,6 +187,22 @@ describe('formatEnding', () => {
 });
 
 describe('formatPlan', () => {
+  it('tells what is quantized, and from when', () => {
+    const quantization = {
+      weights: { bits: 4, perChannel: false },
+      activations: { bits: 8, decay: 0.99 },
+      beginStep: 1406,
+      match: 'dense_?/*',
+    } as const;
+    const said = 'quantization    dense_?/* int4 per tensor, activations int8, from step 1,407 on';
+    assert.ok(
+      formatPlan({ ...plan, quantization })
+        .split('\n')
+        .includes(said),
+    );
+    assert.ok(!formatPlan(plan).includes('quantization'));
+  });
+
   it('says what will run and where, and how to follow, stop and resume it', () => {
     const lines = formatPlan(plan).split('\n');
     for (const line of [

@@ -1,12 +1,9 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
+import { InferenceSession, Tensor as OnnxTensor } from 'onnxruntime-web';
+import { decodeModel } from '../../../deploy/export/onnx/proto.ts';
 import { exportRun } from '../../../deploy/export/export.ts';
 import { bytesOf } from '../../../shared/checkpoint/safetensors.ts';
 import { countSurvivors, densify } from '../../../shared/packed/packed-tensor.ts';
@@ -14,10 +11,8 @@ import { TensorFile } from '../../../shared/packed/tensor-file.ts';
 import { tf } from '../../../worker/backend/tf.ts';
 import { Engine } from '../../../worker/training/engine.ts';
 import { images } from './fixtures/image-data.ts';
+import { loadByStranger } from './stranger.ts';
 import { CONFIG, writeCheckpoint, type Written } from './support.ts';
-
-const STRANGER = fileURLToPath(new URL('./fixtures/load-stock.mjs', import.meta.url));
-const PIXELS = images(Int32Array.from({ length: 40 }, (_, i) => i));
 
 describe('export of a model with latent, frozen and non-trainable weights', () => {
   let engine: Engine;
@@ -90,6 +85,41 @@ describe('export of a model with latent, frozen and non-trainable weights', () =
     assert.ok(frozen.subarray(48 * 8).every((bias) => bias === 0));
   });
 
+  it('onnx: every weight in the file, and the outputs of the engine', async () => {
+    const out = join(folder, 'onnx');
+    const tensors = tf.memory().numTensors;
+    const notes: string[] = [];
+    await exportRun({ folder: checkpoint.folder, format: 'onnx', out, note: (message) => notes.push(message) });
+    assert.equal(tf.memory().numTensors, tensors, 'the export leaves no tensors');
+    assert.deepEqual(notes, [], 'outputs were compared');
+    assert.deepEqual((await readdir(out)).sort(), ['export-manifest.json', 'model.onnx']);
+    const file = await readFile(join(out, 'model.onnx'));
+    const { graph, metadataProps } = decodeModel(file);
+    assert.equal(new Map(metadataProps.map(({ key, value }) => [key, value])).get('runId'), 'images');
+    // The kernel of `head` [8, 5] as it is: dense kernels keep their order.
+    const { parameters } = checkpoint.manifest.model;
+    const index = parameters.findIndex(({ name }) => name === 'head/kernel');
+    const offset = parameters.slice(0, index).reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+    const kernel = graph?.initializer.find(({ name }) => name === 'head/kernel')?.rawData;
+    assert.deepEqual(
+      new Float32Array(new Uint8Array(kernel ?? []).buffer),
+      checkpoint.effective.slice(offset, offset + 40),
+    );
+    engine.keepForEvaluation(8);
+    const { correct } = await engine.evaluateChunk(8, 0);
+    engine.dropEvaluation(8);
+    const session = await InferenceSession.create(file);
+    const input = new OnnxTensor('float32', images(Int32Array.from({ length: 40 }, (_, i) => i)), [40, 6, 6, 1]);
+    const outputs = await session.run({ [session.inputNames[0] as string]: input });
+    const logits = outputs[session.outputNames[0] as string]?.data as Float32Array;
+    await session.release();
+    const hits = Array.from({ length: 40 }, (_, i) => {
+      const own = [...logits.slice(4 * i, 4 * i + 4)];
+      return own.indexOf(Math.max(...own)) === i % 4 ? 1 : 0;
+    }).reduce((sum: number, hit) => sum + hit, 0);
+    assert.equal(hits, correct);
+  });
+
   it('packed: survivors only, the bits of the checkpoint when read, and smaller than dense', async () => {
     const out = join(folder, 'packed');
     const exported = await exportRun({ folder: checkpoint.folder, format: 'safetensors', packed: true, out });
@@ -148,23 +178,3 @@ describe('export of a model with latent, frozen and non-trainable weights', () =
     await exportRun({ folder: moved.folder, format: 'safetensors', out: join(other, 'out') });
   });
 });
-
-async function loadByStranger(folder: string): Promise<{ outputs: number[]; weights: string[] }> {
-  const server = createServer((request, response) => {
-    readFile(join(folder, request.url ?? '')).then(
-      (bytes) => response.end(bytes),
-      () => response.writeHead(404).end(),
-    );
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  try {
-    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/model.json`;
-    const { stdout } = await promisify(execFile)(process.execPath, [STRANGER, url, JSON.stringify([...PIXELS])]);
-    // TensorFlow.js may put a banner before it.
-    const line = stdout.split('\n').find((each) => each.startsWith('{')) ?? '';
-    return JSON.parse(line) as { outputs: number[]; weights: string[] };
-  } finally {
-    server.closeAllConnections();
-    await new Promise((resolve) => server.close(resolve));
-  }
-}

@@ -45,7 +45,7 @@ describe('compute thread', () => {
     // A part of a larger buffer stays usable here: only the part goes.
     const received = new Float32Array(packed.length + 1);
     received.set(packed, 1);
-    await client.setWeights(received.subarray(1), state);
+    await client.setWeights(received.subarray(1), state, 1);
     await client.keepForEvaluation(1);
     assert.equal(received.length, packed.length + 1);
 
@@ -75,14 +75,14 @@ describe('compute thread', () => {
   it('brings errors across with their code and data, and lives on', async () => {
     const client = await create(CONFIG);
     const size = (await client.initialWeights()).length;
-    await client.setWeights(new Float32Array(size).fill(NaN), await client.initialState());
+    await client.setWeights(new Float32Array(size).fill(NaN), await client.initialState(), 2);
     await assert.rejects(client.gradient(3, 1), (error: unknown) => {
       assert.ok(error instanceof WhittleError);
       assert.equal(error.code, 'NOT_FINITE');
       assert.deepEqual([error.data['step'], error.data['slice']], [3, 1]);
       return true;
     });
-    await client.setWeights(await client.initialWeights(), await client.initialState());
+    await client.setWeights(await client.initialWeights(), await client.initialState(), 0);
     assert.equal((await client.gradient(1, 0)).examples, 16);
   });
 

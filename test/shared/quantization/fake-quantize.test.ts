@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { fakeQuantize, fakeQuantizePerChannel, roundHalfEven } from '../../../shared/codec/quantize.ts';
+import { channelsAlong } from '../../../shared/quantization/channels.ts';
+import {
+  dequantizePerChannel,
+  fakeQuantize,
+  fakeQuantizePerChannel,
+  quantizePerChannel,
+} from '../../../shared/quantization/fake-quantize.ts';
+import { roundHalfEven } from '../../../shared/quantization/round.ts';
 
 interface Golden {
   readonly fakeQuantizePerTensor: {
@@ -34,17 +41,21 @@ describe('fake quantization', () => {
 
   it('per channel: golden', () => {
     const { input, output, shape, axis, scales, ...limits } = golden.fakeQuantizePerChannel;
-    const values = fakeQuantizePerChannel(Float32Array.from(input), shape, axis, scales, limits);
-    assert.deepEqual(numbers(values), numbers(output));
+    const values = Float32Array.from(input);
+    const channels = channelsAlong(shape, axis);
+    const faked = fakeQuantizePerChannel(values, channels, Float32Array.from(scales), limits);
+    assert.deepEqual(numbers(faked), numbers(output));
+    const whole = quantizePerChannel(values, channels, Float32Array.from(scales), limits);
+    assert.ok(whole.every((q) => q >= limits.quantMin && q <= limits.quantMax));
+    assert.deepEqual(dequantizePerChannel(whole, channels, Float32Array.from(scales)), faked);
   });
 
   it('per channel: along the last axis, as kernels [in, out] have their outputs', () => {
-    const values = fakeQuantizePerChannel(Float32Array.of(1.2, 1.2, 2.6, 2.6), [2, 2], 1, [1, 0.5], {
-      quantMin: -2,
-      quantMax: 2,
-    });
-    assert.deepEqual([...values], [1, 1, 2, 1]);
-    assert.throws(() => fakeQuantizePerChannel(values, [2, 2], 1, [1], { quantMin: 0, quantMax: 1 }), {
+    const values = Float32Array.of(1.2, 1.2, 2.6, 2.6);
+    const limits = { quantMin: -2, quantMax: 2 };
+    const faked = fakeQuantizePerChannel(values, channelsAlong([2, 2], 1), Float32Array.of(1, 0.5), limits);
+    assert.deepEqual([...faked], [1, 1, 2, 1]);
+    assert.throws(() => fakeQuantizePerChannel(values, channelsAlong([2, 2], 1), Float32Array.of(1), limits), {
       code: 'INTERNAL',
     });
   });
