@@ -19,3 +19,5 @@ export { removedCount } from './shared/sparsity/allocation/removed-count.ts';
 export { matchesGlob } from './shared/sparsity/glob.ts';
 export { bitmapBytes, countBits, maskDigest } from './shared/sparsity/bitmap.ts';
 export { pack, unpack } from './shared/sparsity/packing.ts';
+export { TensorFile } from './shared/packed/tensor-file.ts';
+export { densify, type PackedTensor, type PackedValues } from './shared/packed/packed-tensor.ts';

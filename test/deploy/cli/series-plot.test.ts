@@ -12,15 +12,16 @@ describe('plotSeries', () => {
       (value) => value.toFixed(1),
       5,
     );
+    // a falls from 4 to 0 between columns 10 and 20, and meets b, which is at 2, in columns 14 to 16.
     assert.equal(
       plot,
       `4.0 |###aaaaaaaaa
-    |   bbbbb    aaa
-2.0 |        bbbbbbb##bbbb
+    |   bbbbb    aa
+2.0 |        bbbbbb###bbbb
     |                 aa
 0.0 |                   aa
     +---------------------
-     0 %       50 %      99 %
+    0 %      50 %      99 %
 
 a  dense_1/kernel
 b  dense_2/kernel`,
