@@ -15,7 +15,7 @@ export interface CheckpointEngine {
   /** Of its survivors, in flat order. */
   readonly weights: Float32Array;
   /** Accuracy and loss with the survivors of `mask`, a subset of the checkpoint's. */
-  evaluate(mask: Uint8Array): Promise<WholeEvaluation>;
+  readonly evaluate: (mask: Uint8Array) => Promise<WholeEvaluation>;
 }
 
 /** Errors: DATA where there is no test set, CHECKPOINT where the model has other tensors now, what building it gives. */
@@ -43,7 +43,7 @@ export async function withCheckpointEngine<T>(
       engine,
       mask,
       weights,
-      async evaluate(other) {
+      evaluate: async (other) => {
         engine.setMask(other);
         engine.setWeights(compact(weights, mask, other), state ?? new Float32Array(0), clock);
         engine.keepForEvaluation(clock);

@@ -1,4 +1,5 @@
-import { ParameterSpace, type Parameter } from '../../shared/layout/parameter-space.ts';
+import type { ParameterSpace } from '../../shared/layout/parameter-space.ts';
+import { type Parameter } from '../../shared/layout/parameter-space.ts';
 import { countBits, concatBits, sliceBits } from '../../shared/sparsity/bitmap.ts';
 import { unpack } from '../../shared/sparsity/packing.ts';
 import { pruneAlone } from '../../shared/sparsity/prune-alone.ts';

@@ -14,7 +14,7 @@ import { constants, deflateSync, inflateSync } from 'node:zlib';
 import { z } from 'zod';
 import { bytesOf, sizeOfShape, type Dtype, type TensorSpec } from '../checkpoint/safetensors.ts';
 import { bitmapBytes, countBits } from '../sparsity/bitmap.ts';
-import { countSurvivors, type PackedTensor, type PackedValues } from './packed-tensor.ts';
+import { countSurvivors, type PackedTensor } from './packed-tensor.ts';
 
 export const PACKED_KEY = 'whittle.packed';
 export const PACKED_VERSION = 1;

@@ -27,7 +27,7 @@ export async function compareOutputs(path: string, file: Uint8Array, model: Laye
     return { sizes, values: values.map(() => 2 * random.float() - 1) };
   });
   const expected = tf.tidy(() => {
-    const outputs = model.predict(inputs.map(({ sizes, values }) => tf.tensor(values, sizes))) as Tensor | Tensor[];
+    const outputs = model.predict(inputs.map(({ sizes, values }) => tf.tensor(values, sizes)));
     return [outputs].flat().map((output) => Float32Array.from(output.dataSync<'float32'>()));
   });
   const session = await runtime.InferenceSession.create(file).catch((error: unknown) => {

@@ -36,7 +36,7 @@ export function convertModel(model: LayersModel, metadata: Readonly<Record<strin
   const converter = new Converter(graph);
   for (const [k, output] of model.outputs.entries()) {
     const { name } = converter.valueOf(output, scope);
-    graph.node('Identity', [name], {}, outputNames[k] as string);
+    graph.node('Identity', [name], {}, outputNames[k]);
   }
   const { node, initializer } = graph.finish(outputNames);
   const info = ({ shape }: SymbolicTensor, name: string): ValueInfoProto => ({

@@ -12,8 +12,8 @@ export function applyActivation(
   input: ValueName,
   place: (value: ValueName) => ValueName = (value) => value,
 ): ValueName {
-  const { activation = 'linear' } = layer.config;
-  const name = String(activation ?? 'linear');
+  const { activation } = layer.config;
+  const name = typeof activation === 'string' ? activation : 'linear';
   const apply = Object.hasOwn(ACTIVATIONS, name) ? ACTIVATIONS[name] : undefined;
   if (apply === undefined)
     throw refuse(layer, `activation ${name} is not among ${Object.keys(ACTIVATIONS).join(', ')}`);

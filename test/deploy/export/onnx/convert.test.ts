@@ -112,7 +112,7 @@ describe('convertModel', function () {
     ],
     'convolution over images of any size, same': () => [
       layers.conv2d({
-        inputShape: [null, null, 2] as unknown as number[],
+        inputShape: [null, null, 2],
         filters: 3,
         kernelSize: 3,
         padding: 'same',
@@ -192,7 +192,7 @@ describe('convertModel', function () {
       /\[UNSUPPORTED\] layer memory \(LSTM\) cannot be exported as ONNX.*--format tfjs/,
     );
     const gelu = tf.sequential({
-      layers: [layers.dense({ inputShape: [3], units: 2, activation: 'gelu' as 'relu', name: 'head' })],
+      layers: [layers.dense({ inputShape: [3], units: 2, activation: 'gelu', name: 'head' })],
     });
     assert.throws(
       () => convertModel(gelu, {}),
