@@ -1,4 +1,3 @@
-import type { Tensor } from '@tensorflow/tfjs-core';
 import type { LayersModel } from '@tensorflow/tfjs-layers';
 import { WhittleError } from '../../../shared/errors.ts';
 import { errorCode } from '../../../shared/checkpoint/durable.ts';

@@ -40,7 +40,7 @@ describe('convertModel', function () {
         shape,
       );
     });
-    const expected = [model.predict(feeds)].flat() as TfTensor[];
+    const expected: TfTensor[] = [model.predict(feeds)].flat();
     const given = Object.fromEntries(
       feeds.map((feed, k) => [
         model.inputNames[k] as string,
