@@ -194,7 +194,11 @@ describe('formatPlan', () => {
       match: 'dense_?/*',
     } as const;
     const said = 'quantization    dense_?/* int4 per tensor, activations int8, from step 1,407 on';
-    assert.ok(formatPlan({ ...plan, quantization }).split('\n').includes(said));
+    assert.ok(
+      formatPlan({ ...plan, quantization })
+        .split('\n')
+        .includes(said),
+    );
     assert.ok(!formatPlan(plan).includes('quantization'));
   });
 
