@@ -3,11 +3,11 @@
  * the latent float32 weights; the gradient of a transformed weight is pushed as that of the latent one
  * (straight-through, Bengio et al. 2013).
  */
+import { clusterValues } from '../../shared/clustering/k-means.ts';
 import type { RunConfig } from '../../shared/config/types.ts';
 import type { ParameterSpec } from '../../shared/layout/model-description.ts';
 import { fakeQuantizeWeights } from '../../shared/quantization/symmetric.ts';
 import { matchesGlob } from '../../shared/sparsity/glob.ts';
-import { clusteringTransform } from './clustering.ts';
 
 /**
  * Dense values of one parameter, row-major, to others of the same length, in a new array. Pure, and zeros stay exactly
@@ -28,8 +28,20 @@ export interface TimedTransform {
  * centroid rounded to it is still one value for all of its cluster.
  */
 export function weightTransforms(config: RunConfig): TimedTransform[] {
-  const { clustering } = config;
-  return [...(clustering === undefined ? [] : [clusteringTransform(clustering)]), ...quantization(config)];
+  return [...clustering(config), ...quantization(config)];
+}
+
+/** Centroids are found anew at every clock, so that resumed and late workers find the same. */
+function clustering({ clustering }: RunConfig): TimedTransform[] {
+  if (clustering === undefined) return [];
+  const { clusters, match, beginStep, initialization } = clustering;
+  return [
+    {
+      beginStep,
+      matches: ({ name, prunable }) => (match === null ? prunable : matchesGlob(match, name)),
+      transform: (values) => clusterValues(values, clusters, initialization),
+    },
+  ];
 }
 
 function quantization({ quantization }: RunConfig): TimedTransform[] {
