@@ -6,7 +6,7 @@ import type { Path, Problem } from './source.ts';
 import type { SparsityRule, SparsitySchedule } from './types.ts';
 
 export { checkGlob } from './check-matches.ts';
-export { epochSteps, numSteps, toStep } from './positions.ts';
+export { epochSteps, numSteps } from './positions.ts';
 
 /** What is wrong with the rules, as far as the facts tell. */
 export function checkRules(document: RunFileDocument, facts: RuleFacts): Problem[] {

@@ -1,10 +1,10 @@
 import { dropCount, dropFraction } from '../regrowth.ts';
 import { rangesOf } from '../rules.ts';
-import { sparsityAt } from '../schedule/index.ts';
 import { hashSeeds } from '../../kernels/random.ts';
 import type { Scoring } from '../selection.ts';
 import { growHighest, removeLowest, type Taking } from './ranked-removal.ts';
 import {
+  comesBack,
   aliveByParameter,
   aliveIn,
   append,
@@ -24,7 +24,7 @@ export async function planElements(state: RuleState): Promise<Decision> {
   const { rule, step, sources, parameters, groups, prior } = state;
   const { regrowth } = rule;
   const before = await aliveByParameter(sources, parameters, prior);
-  const isRanked = rule.straightThrough === true || isDensePhase(state);
+  const isRanked = comesBack(state);
   const revived = everywhere(
     sources.length,
     isRanked && parameters.length > 0 ? [{ action: 'revive', ranges: rangesOf(parameters) }] : [],
@@ -66,10 +66,6 @@ async function growthOf({ sources, parameters, groups }: RuleState, prior: Selec
     parameters: group.parameters,
     take: Math.max(0, group.size - group.removed - aliveIn(group, alive)),
   }));
-}
-
-function isDensePhase({ rule: { schedule }, step }: RuleState): boolean {
-  return schedule.kind === 'cyclic' && sparsityAt(schedule, step) === 0;
 }
 
 /** RigL grows by the magnitude of the gradient (Evci et al. 2020), SET at random (Mocanu et al. 2018). */

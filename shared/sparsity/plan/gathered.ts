@@ -5,7 +5,7 @@ import type { Selection } from '../selection.ts';
 import { type Candidates, candidatesOf } from './candidates.ts';
 import { gatherScores } from './gather.ts';
 import { flagLowest } from './lowest.ts';
-import { append, type Decision, everywhere, type RuleState, sum } from './rule-state.ts';
+import { append, comesBack, type Decision, everywhere, type RuleState, sum } from './rule-state.ts';
 
 /**
  * A rule whose ranking needs a whole parameter at once: criteria relative to their parameter, blocks, n:m groups.
@@ -15,7 +15,7 @@ export async function planGathered(state: RuleState): Promise<Decision> {
   const { rule, sources, cuts, parameters, groups, scoring, prior } = state;
   const revived = everywhere(
     sources.length,
-    rule.straightThrough === true ? [{ action: 'revive', ranges: rangesOf(parameters) }] : [],
+    comesBack(state) && parameters.length > 0 ? [{ action: 'revive', ranges: rangesOf(parameters) }] : [],
   );
   const after = append(prior, revived);
   const killed = new Kills(cuts);

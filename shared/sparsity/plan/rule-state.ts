@@ -2,6 +2,7 @@ import type { SparsityRule } from '../../config/types.ts';
 import type { Parameter } from '../../layout/parameter-space.ts';
 import type { AllocationGroup } from '../allocation/allocation.ts';
 import { rangesOf } from '../rules.ts';
+import { sparsityAt } from '../schedule/index.ts';
 import type { Scoring, Selection, SelectionSource } from '../selection.ts';
 import { countAlive } from '../threshold.ts';
 
@@ -59,4 +60,9 @@ export async function aliveByParameter(
 
 export function aliveIn(group: AllocationGroup, alive: ReadonlyMap<Parameter, number>): number {
   return sum(group.parameters.map((parameter) => alive.get(parameter) ?? 0));
+}
+
+/** Whether the rule ranks anew what it has removed: straight-through at every update, cyclic in its dense phases. */
+export function comesBack({ rule: { straightThrough, schedule }, step }: RuleState): boolean {
+  return straightThrough === true || (schedule.kind === 'cyclic' && sparsityAt(schedule, step) === 0);
 }

@@ -216,6 +216,18 @@ const RULES: Record<string, SparsityRule> = {
     regrowth: { kind: 'rigl', fraction: 0.3, initial: 'snip' },
   }),
   'straight-through': rule({ straightThrough: true }),
+  'cyclic blocks': rule({
+    granularity: { block: [2, 2], norm: 2 },
+    schedule: {
+      kind: 'cyclic',
+      finalSparsity: 0.5,
+      beginStep: 2,
+      endStep: 10,
+      frequency: 1,
+      sparseSteps: 2,
+      denseSteps: 2,
+    },
+  }),
   cyclic: rule({
     schedule: {
       kind: 'cyclic',
