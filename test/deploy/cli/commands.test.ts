@@ -146,7 +146,17 @@ describe('examples', () => {
   const names = readdirSync(EXAMPLES).filter((name) => name.endsWith('.yaml'));
   it('are there', () => assert.ok(names.length >= 3));
 
-  for (const name of names.filter((each) => !each.startsWith('fashion'))) {
+  /** These go on from the run of `dense-mnist.yaml`. */
+  const followers = ['distillation.yaml', 'prune-trained.yaml'];
+  for (const name of followers) {
+    it(`${name} names the run that it needs`, async () => {
+      const { exitCode, stderr } = await cli(['config', join(EXAMPLES, name)]);
+      assert.match(stderr, /dense-mnist is neither a run in/);
+      assert.equal(exitCode, 2);
+    });
+  }
+
+  for (const name of names.filter((each) => !each.startsWith('fashion') && !followers.includes(each))) {
     it(`${name} resolves without a warning`, async () => {
       const { exitCode, stderr } = await cli(['config', join(EXAMPLES, name)]);
       assert.equal(stderr, '');
