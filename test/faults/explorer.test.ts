@@ -12,29 +12,36 @@ type Classes = Pick<Rules, 'Shard' | 'Committer' | 'Coordinator'>;
 const shard = (place: string, instead: string): Promise<Partial<Classes>> =>
   loadMutant<Pick<Classes, 'Shard'>>(SHARD, [[place, instead]]).then(({ Shard }) => ({ Shard }));
 
+/** A shard that imports a changed module. */
+const within = (path: string, changes: readonly (readonly [string, string])[]): Promise<Partial<Classes>> =>
+  loadMutant<Pick<Classes, 'Shard'>>(SHARD, [], { [path]: changes }).then(({ Shard }) => ({ Shard }));
+
 /** One rule broken, and the violation by which the explorer must notice. */
 const MUTANTS: readonly [what: string, mutate: () => Promise<Partial<Rules>>, violation: RegExp, kills?: number][] = [
   [
     'a repeated slice counts as the next one',
     () =>
-      shard(
-        `    if (repeated || this.#phase !== 'collecting') {
-      this.#events.consumed(push);
-      return true;
-    }
-    this.#waiting.set(push.slice, push);`,
-        `    this.#waiting.set(repeated ? this.#nextSlice : push.slice, push);`,
-      ),
+      within('server/parameter-server/slice-reduction.ts', [
+        ['return slice < this.#next || this.#waiting.has(slice);', 'return false;'],
+        [
+          'this.#waiting.set(push.slice, push);',
+          'const isRepeated = push.slice < this.#next || this.#waiting.has(push.slice);\n' +
+            '    this.#waiting.set(isRepeated ? this.#next : push.slice, push);',
+        ],
+      ]),
     /other bits/,
   ],
   [
     'a repeated slice is an error',
-    () => shard('if (push.step <= this.#clock) {', 'if (push.step < this.#clock) {'),
+    () => shard('if (push.step < this.#next) {', 'if (push.step < this.#clock) {'),
     /push for step (\d) while the shard is at clock \1/,
   ],
   [
     'a restored shard forgets its momentum',
-    () => shard('return slot.slice();', 'return new Float32Array(slot.length);'),
+    () =>
+      within('server/parameter-server/stored-values.ts', [
+        ['return slot.slice();', 'return new Float32Array(slot.length);'],
+      ]),
     /other bits/,
   ],
   [

@@ -146,7 +146,7 @@ describe('examples', () => {
   const names = readdirSync(EXAMPLES).filter((name) => name.endsWith('.yaml'));
   it('are there', () => assert.ok(names.length >= 3));
 
-  /** These go on from the run of `dense-mnist.yaml`. */
+  /** These go on from the run `dense-mnist` of dense.yaml. */
   const followers = ['distillation.yaml', 'prune-trained.yaml'];
   for (const name of followers) {
     it(`${name} names the run that it needs`, async () => {
