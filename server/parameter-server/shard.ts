@@ -23,6 +23,7 @@ import { clipFactor, GradientNorm } from './gradient-norm.ts';
 import { learningRateAt } from './optimizers/learning-rate.ts';
 import { createOptimizer, type Optimizer } from './optimizers/optimizer.ts';
 import { decayAt } from './optimizers/decay-at.ts';
+import { coveredBits, decayLatent } from './optimizers/latent-decay.ts';
 import { GroupLasso } from './optimizers/group-lasso.ts';
 import type { RowNode } from '../../shared/layout/row-tree.ts';
 import { GroupShrinkage } from './group-shrinkage.ts';
@@ -88,6 +89,8 @@ export class Shard {
   readonly #values: StoredValues;
   #state: Float32Array;
   #segments: DecaySegment[] = [];
+  /** What latent decay covers; made where it is first needed. */
+  #covered: Uint8Array | null = null;
   #publishedEpoch = -1;
   /** Clock whose weights are published as they are now; -1: not yet. */
   #publishedAt = -1;
@@ -479,6 +482,16 @@ export class Shard {
       const decay = decayAt(segment.decay, at, training.steps);
       this.#optimizer.apply({ weights, gradients, slots, begin, end, step: counted, learningRate, decay });
     }
+    const { mask, stored } = this.#values;
+    if (stored === mask || training.decay.latent === undefined) return;
+    this.#covered ??= coveredBits(this.#space, training.decay.match, this.start, this.end);
+    decayLatent(
+      weights,
+      stored,
+      mask,
+      this.#covered,
+      learningRate * decayAt(training.decay, at, training.steps).latent,
+    );
   }
 
   /** After a clock is reached: hold for a mask update where the schedule has one, else cut and publish. */

@@ -130,10 +130,11 @@ function lengthProblems({ value }: RunFileSource): Problem[] {
   ];
 }
 
-function relationProblems({ cluster, consistency, data, training }: RunFileDocument): Problem[] {
+function relationProblems({ cluster, consistency, data, sparsity, training }: RunFileDocument): Problem[] {
+  const straightThrough = sparsity.some((rule) => rule.straightThrough === true);
   const problems: Problem[] = [
     ...consistencyProblems(consistency, training.clipNorm, workerRange(cluster.workers).max),
-    ...decayProblems(training.decay, { mode: consistency.mode, straightThrough: false }),
+    ...decayProblems(training.decay, { mode: consistency.mode, straightThrough }),
   ];
   const slices = cluster.slices ?? workerRange(cluster.workers).max;
   if (slices > data.batchSize) {

@@ -110,7 +110,7 @@ const rule = (runSteps: number) => {
   const units = fc.record({
     ...common,
     schedule: fc.constant({ kind: 'oneShot', finalSparsity: 0.5, beginStep: 1, endStep: 1, frequency: 1 }),
-    criterion: fc.constant('activation'),
+    criterion: fc.constant('magnitude'),
     granularity: fc.oneof(fc.record({ neuron: fc.record({ norm }) }), fc.record({ filter: fc.record({ norm }) })),
     regrowth: fc.constant('none'),
   });

@@ -185,9 +185,9 @@ describe('sparsity rules of a run file', () => {
       ['training.optimizer={ kind: sgd }'],
     ],
     [
-      'activations of elements',
+      'a criterion that is not there yet',
       [`{criterion: activation, ${HALF}}`],
-      ['activation is about neurons and filters', '{neuron: {norm: 2}}'],
+      ['sparsity.0.criterion: "activation" is not available in this version'],
     ],
     [
       'signed scores under a norm',

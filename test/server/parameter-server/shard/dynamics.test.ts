@@ -69,12 +69,19 @@ async function run(
     beta2: 0.999,
     epsilon: 1e-8,
   },
+  decay: Partial<RunConfig['training']['decay']> = {},
 ): Promise<{ bits: unknown; dead: number[]; reports: RuleReport[]; snapshots: ShardSnapshot[] }> {
   const base = engineConfig({}, SLICES);
   const config: RunConfig = {
     ...base,
     data: { ...base.data, batchSize: 8 },
-    training: { ...base.training, optimizer, steps: STEPS, clipNorm: null },
+    training: {
+      ...base.training,
+      optimizer,
+      steps: STEPS,
+      clipNorm: null,
+      decay: { ...base.training.decay, ...decay },
+    },
     sparsity: rules,
     checkpoint: { every: 1, keep: 1 },
   };
@@ -274,6 +281,15 @@ describe('mask dynamics on shards', () => {
     );
     assert.ok(grown.reports.slice(1).some((report) => (report.grown ?? 0) > 0));
     assert.deepEqual([...new Set(grown.dead)], [80]);
+  });
+
+  it('decays dead latent weights where asked to, and with the same bits whatever the cuts', async () => {
+    // Ends beyond the run, so that latent weights are still there to be seen.
+    const through = rule({ straightThrough: true, schedule: { ...rising, endStep: 20 } });
+    const decayed = await Promise.all(CUTS.map((cuts) => run([through], cuts, undefined, undefined, { latent: 0.5 })));
+    assert.deepEqual(decayed[1]?.bits, decayed[0]?.bits);
+    assert.deepEqual(decayed[2]?.bits, decayed[0]?.bits);
+    assert.notDeepEqual(decayed[0]?.bits, (await run([through], CUTS[0] ?? [])).bits);
   });
 
   it('comes back dense in every dense phase of a cyclic schedule', async () => {
