@@ -480,7 +480,7 @@ export class Shard {
     for (const segment of this.#segments) {
       const { begin, end } = segment;
       const decay = decayAt(segment.decay, at, training.steps);
-      this.#optimizer.apply({ weights, gradients, slots, begin, end, step: counted, learningRate, decay });
+      this.#optimizer.apply({ weights, gradients, slots, begin, end, step: counted, learningRate, share, decay });
     }
     const { mask, stored } = this.#values;
     if (stored === mask || training.decay.latent === undefined) return;

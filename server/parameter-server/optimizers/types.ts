@@ -13,8 +13,10 @@ export interface OptimizerStep {
   readonly end: number;
   /** Number of this step, from 1: all that bias correction needs, so a resumed run goes on exactly. */
   readonly step: number;
-  /** With schedule and slice weight already in it. */
+  /** With schedule and `share` already in it. */
   readonly learningRate: number;
+  /** Part of the global batch that the gradients are of, in (0, 1]: 1 in lockstep, less where slices are applied alone. */
+  readonly share: number;
   readonly decay: Pick<DecayConfig, 'weightDecay' | 'l2' | 'l1'>;
 }
 

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { createRandom } from '../../../../shared/kernels/random.ts';
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { createOptimizer, type Optimizer } from '../../../../server/parameter-server/optimizers/optimizer.ts';
@@ -78,6 +79,7 @@ describe('optimizers', () => {
           begin: 0,
           end: weights.length,
           step: i + 1,
+          share: 1,
           learningRate: config.learningRate,
           decay,
         });
@@ -104,7 +106,7 @@ describe('optimizers', () => {
             for (let step = 1; step <= 4; step++) {
               if (forgetful) optimizer = createOptimizer(config);
               for (const [begin, end] of ranges) {
-                optimizer.apply({ weights, gradients, slots, begin, end, step, learningRate: 0.1, decay });
+                optimizer.apply({ weights, gradients, slots, begin, end, step, share: 1, learningRate: 0.1, decay });
               }
             }
             assert.ok(weights.every(Number.isFinite));
@@ -124,7 +126,17 @@ describe('optimizers', () => {
       const weights = Float32Array.of(1, 1, 1, 1);
       const gradients = Float32Array.of(1, 2, 3, 4);
       const slots = slotsOf(optimizer, 4);
-      optimizer.apply({ weights, gradients, slots, begin: 1, end: 3, step: 1, learningRate: 0.1, decay: NO_DECAY });
+      optimizer.apply({
+        weights,
+        gradients,
+        slots,
+        begin: 1,
+        end: 3,
+        step: 1,
+        share: 1,
+        learningRate: 0.1,
+        decay: NO_DECAY,
+      });
       assert.deepEqual(gradients, Float32Array.of(1, 2, 3, 4));
       assert.deepEqual([weights[0], weights[3]], [1, 1]);
       assert.ok(weights[1] !== 1 && weights[2] !== 1, config.kind);
@@ -137,7 +149,15 @@ describe('optimizers', () => {
   it('decay weights decoupled, and pull them to 0 by L1 without crossing it', () => {
     const step = (weight: number, decay: Partial<typeof NO_DECAY>): number => {
       const weights = Float32Array.of(weight);
-      const rest = { gradients: new Float32Array(1), slots: [], begin: 0, end: 1, step: 1, learningRate: 0.5 };
+      const rest = {
+        gradients: new Float32Array(1),
+        slots: [],
+        begin: 0,
+        end: 1,
+        step: 1,
+        share: 1,
+        learningRate: 0.5,
+      };
       createOptimizer(CONFIGS[0] as OptimizerConfig).apply({ weights, ...rest, decay: { ...NO_DECAY, ...decay } });
       return weights[0] as number;
     };
@@ -169,6 +189,7 @@ describe('optimizers', () => {
       begin: 0,
       end: 1,
       step: 1,
+      share: 1,
       learningRate: 1e-9,
       decay: NO_DECAY,
     });
@@ -182,8 +203,49 @@ describe('optimizers', () => {
       const gradients = Float32Array.of(1);
       const slots = slotsOf(optimizer, 1);
       const decay = { weightDecay: 0.1, l2: 0.1, l1: 0.1 };
-      optimizer.apply({ weights, gradients, slots, begin: 0, end: 1, step: 1, learningRate: 0, decay });
+      optimizer.apply({ weights, gradients, slots, begin: 0, end: 1, step: 1, share: 1, learningRate: 0, decay });
       assert.equal(weights[0], 1.5);
+    }
+  });
+
+  it('takes noisy parts of a batch as it takes the whole, in the mean: adam and rmsprop', () => {
+    const PARTS = 8;
+    const STEPS = 400;
+    for (const config of CONFIGS.filter(({ kind }) => kind === 'adam' || kind === 'rmsprop')) {
+      const moved = (parts: number): number => {
+        const random = createRandom(5, 1);
+        const optimizer = createOptimizer({ ...config, learningRate: 0.001 });
+        const size = 64;
+        const weights = new Float32Array(size);
+        const slots = slotsOf(optimizer, size);
+        for (let step = 1; step <= STEPS; step++) {
+          // A mean of 0.3 under noise of deviation 1, which the mean over a batch has less of.
+          const noisy = Array.from({ length: PARTS }, () =>
+            Float32Array.from({ length: size }, () => 0.3 + Math.sqrt(12) * (random.float() - 0.5)),
+          );
+          const whole = Float32Array.from({ length: size }, (_, i) =>
+            noisy.reduce((sum, part) => sum + (part[i] as number) / PARTS, 0),
+          );
+          for (const gradients of parts === 1 ? [whole] : noisy) {
+            const [share, learningRate] = [1 / parts, 0.001 / parts];
+            optimizer.apply({
+              weights,
+              gradients,
+              slots,
+              begin: 0,
+              end: size,
+              step,
+              share,
+              learningRate,
+              decay: NO_DECAY,
+            });
+          }
+        }
+        return weights.reduce((sum, weight) => sum + weight, 0) / size;
+      };
+      const ratio = moved(PARTS) / moved(1);
+      // By the plain share of the learning rate it would be about half.
+      assert.ok(ratio > 0.85 && ratio < 1.5, `${config.kind}: ${ratio}`);
     }
   });
 });
