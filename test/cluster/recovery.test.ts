@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import type { RunResult } from '../../shared/telemetry/run-status.ts';
 import { disturbed, EVERY, launched, STEPS, undisturbedDigests } from './disturbed.ts';
-import { assertQuiet, digestsOf, lastJson, start, withFolder } from './support.ts';
+import { assertQuiet, digestsOf, lastJson, readStatus, start, until, withFolder } from './support.ts';
 
 /** Real processes lose a member and go on by themselves; the digests are those of the run that nothing disturbed. */
 describe('recovery', function () {
@@ -64,6 +64,12 @@ describe('recovery', function () {
       await run.kill('worker', 0, 100);
       await run.kill('worker', 1, 150);
       for (const rank of ['4', '5']) start(['worker', '--run-dir', run.directory, '--rank', rank]);
+      // Without them too few would be left.
+      await until('worker[4] and worker[5] to join', async () => {
+        const { members } = await readStatus(run.directory);
+        const joined = members.filter(({ role, rank }) => role === 'worker' && rank >= 4);
+        return joined.length === 2 ? joined : null;
+      });
       // With two slices only two of four workers compute: the other two must go before the new ones are needed.
       await run.kill('worker', 2, 200);
       await run.kill('worker', 3, 250);
