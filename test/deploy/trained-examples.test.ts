@@ -38,13 +38,14 @@ describe('examples that build on trained models, cluster or recalibrate', () => 
   });
 
   it('say which run is missing', async () => {
-    for (const [name, key] of [
-      ['prune-trained.yaml', 'initialize.from'],
-      ['distillation.yaml', 'distillation.teacher'],
+    const runsDirectory = join(folder.path, 'none');
+    const started = { set: [`initialize.from=${checkpoint}`] };
+    for (const [key, runFile] of [
+      ['initialize.from', loadRunFile(example('prune-trained.yaml'))],
+      ['distillation.teacher', loadRunFile(example('distillation.yaml'), started)],
     ] as const) {
-      await assert.rejects(
-        describeJob(loadRunFile(example(name)), { runsDirectory: join(folder.path, 'none') }),
-        (error: Error) => error.message.includes(`${key}: dense-mnist is neither a run in`),
+      await assert.rejects(describeJob(runFile, { runsDirectory }), (error: Error) =>
+        error.message.includes(`${key}: dense-mnist is neither a run in`),
       );
     }
   });
