@@ -6,7 +6,7 @@ import { bytesOf, sizeOfShape, type TensorSpec } from '../../shared/checkpoint/s
 import { WhittleError } from '../../shared/errors.ts';
 import type { ParameterSpec } from '../../shared/layout/model-description.ts';
 import { isActivationRange } from '../../shared/quantization/activation-range.ts';
-import { transformAt, weightTransforms } from '../../worker/training/weight-transforms.ts';
+import { transformAt, weightTransforms, type WeightTransform } from '../../worker/training/weight-transforms.ts';
 import type { ExportSource } from './format.ts';
 
 /** Every tensor of a checkpoint, dense float32: parameters in model order, then states in model order. */
@@ -30,11 +30,15 @@ export async function* denseBytes({
   yield bytesOf((state ?? (await readState(folder, manifest))).subarray(0, stateSize(manifest)));
 }
 
+/** What float32 exports make of weights; null: nothing. Those of runs that quantize keep what is behind the whole numbers. */
+export function float32Transform({ config, clock }: Manifest): WeightTransform | null {
+  const { quantization: _, ...others } = config;
+  return transformAt(weightTransforms(others), clock);
+}
+
 /** Chunks of weights as they are, or whole parameters where weights are clustered. */
 async function* clustered(manifest: Manifest, chunks: AsyncIterable<DenseChunk>): AsyncGenerator<Float32Array> {
-  // Float32 exports of runs that quantize keep the weights behind the whole numbers.
-  const { quantization: _, ...config } = manifest.config;
-  const transform = transformAt(weightTransforms(config), manifest.clock);
+  const transform = float32Transform(manifest);
   if (transform === null) {
     for await (const { weights } of chunks) yield weights;
     return;

@@ -79,19 +79,22 @@ export interface ExportManifest {
  * Errors: CHECKPOINT (it does not verify), USAGE (`out` exists, or packed with another format), UNSUPPORTED (the format cannot hold the model), DISK.
  */
 export async function exportRun(options: ExportOptions): Promise<ExportManifest> {
-  if (options.shrink !== true) return exportCheckpoint(options);
+  if (options.shrink !== true) return exportCheckpoint(options, null);
   const out = resolve(options.out);
   await checkOut(out, options.force === true);
   const into = `${out}.${randomBytes(6).toString('hex')}.shrunk.tmp`;
   try {
-    const shrunk = await writeShrunk(resolve(options.folder), into);
-    return await exportCheckpoint({ ...options, folder: into }, shrunk);
+    const folder = resolve(options.folder);
+    // Measured with the whole model, the one that the run's module builds: units that stay see the same.
+    const state = await recalibratedState(folder, await verifyCheckpoint(folder), options);
+    return await exportCheckpoint({ ...options, folder: into }, await writeShrunk(folder, into, state));
   } finally {
     await rm(into, { recursive: true, force: true }).catch(() => undefined);
   }
 }
 
-async function exportCheckpoint(options: ExportOptions, shrunk?: ShrinkReport): Promise<ExportManifest> {
+/** @param shrunk what left the checkpoint of `options.folder`, whose state is recalibrated already; null: it is as it was */
+async function exportCheckpoint(options: ExportOptions, shrunk: ShrinkReport | null): Promise<ExportManifest> {
   const out = resolve(options.out);
   const { packed = false } = options;
   const format = formatOf(options.format, packed);
@@ -101,14 +104,13 @@ async function exportCheckpoint(options: ExportOptions, shrunk?: ShrinkReport): 
   const { maskDigest, weightsDigest } = await digestCheckpoint(manifest, locatedAt(folder));
   const layers = await reportLayers({ folder, manifest }, null);
   const { runId, generation, clock, sparsity } = manifest;
-  const batches = options.recalibrate ?? manifest.config.recalibrate?.batches ?? 0;
   // The run's own evaluation is that of this export only where both recalibrate alike.
-  const testAccuracy = batches === batchesOfRun(manifest) ? manifest.testAccuracy : null;
+  const testAccuracy = batchesOf(manifest, options) === batchesOfRun(manifest) ? manifest.testAccuracy : null;
   const facts = { whittleVersion, runId, generation, clock, testAccuracy, sparsity, maskDigest, weightsDigest };
   const source: ExportSource = {
     folder,
     manifest,
-    state: batches === 0 ? null : await recalibrated(folder, manifest, batches, options.warn ?? (() => undefined)),
+    state: shrunk === null ? await recalibratedState(folder, manifest, options) : null,
     metadata: Object.fromEntries(Object.entries(facts).map(([key, value]) => [key, String(value)])),
     note: options.note ?? (() => undefined),
   };
@@ -127,7 +129,7 @@ async function exportCheckpoint(options: ExportOptions, shrunk?: ShrinkReport): 
       ...(quantized === null ? {} : { quantization: quantized.report }),
       parameterSparsity: deadFraction(layers),
       layers: layers.map((layer) => ({ ...layer, sparsity: layer.size === 0 ? 0 : 1 - layer.survivors / layer.size })),
-      ...(shrunk === undefined ? {} : { shrunk }),
+      ...(shrunk === null ? {} : { shrunk }),
       files,
     };
     const json = Buffer.from(JSON.stringify(exported, null, 2) + '\n');
@@ -141,13 +143,19 @@ async function exportCheckpoint(options: ExportOptions, shrunk?: ShrinkReport): 
   }
 }
 
-async function recalibrated(
+function batchesOf({ config }: Manifest, { recalibrate }: ExportOptions): number {
+  return recalibrate ?? config.recalibrate?.batches ?? 0;
+}
+
+/** Null where the moving averages stay as they are. */
+async function recalibratedState(
   folder: string,
   manifest: Manifest,
-  batches: number,
-  warn: (message: string) => void,
-): Promise<Float32Array> {
-  const engine = await checkpointEngine(folder, manifest, warn);
+  options: ExportOptions,
+): Promise<Float32Array | null> {
+  const batches = batchesOf(manifest, options);
+  if (batches === 0) return null;
+  const engine = await checkpointEngine(folder, manifest, options.warn ?? (() => undefined));
   try {
     return await engine.recalibrate(batches);
   } finally {

@@ -9,9 +9,8 @@ const FILE = 'model.safetensors';
 
 /** Safetensors with the survivors only and a deflated bitmap a tensor; the layout is in shared/packed/packed-layout.ts. */
 export const packedFormat: ExportFormat = async (folder, source) => {
-  const { folder: checkpoint, manifest, metadata } = source;
   const path = join(folder, FILE);
-  await writePacked(path, packedTensors(checkpoint, manifest), { format: 'tf', ...metadata });
+  await writePacked(path, packedTensors(source), { format: 'tf', ...source.metadata });
   const file = await TensorFile.open(path);
   try {
     // Against what the checkpoint's own reader makes of it, not against what was packed.

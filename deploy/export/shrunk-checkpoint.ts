@@ -11,12 +11,13 @@ export type ShrinkReport = Pick<Shrunk, 'units' | 'refused'>;
 
 /**
  * Writes the checkpoint of `folder` without its useless units into the new folder `into`, for formats to read. Memory:
- * the whole model, twice. Errors: CHECKPOINT (it does not verify), MODEL, DISK.
+ * the whole model, twice. `state`: in place of the checkpoint's; null: as it is. Errors: CHECKPOINT (it does not verify), MODEL, DISK.
  */
-export async function writeShrunk(folder: string, into: string): Promise<ShrinkReport> {
+export async function writeShrunk(folder: string, into: string, state: Float32Array | null): Promise<ShrinkReport> {
   const manifest = await verifyCheckpoint(folder);
   // Exports hold no optimizer slots.
-  const content = { ...(await readWhole(folder, manifest)), slots: {} };
+  const read = await readWhole(folder, manifest);
+  const content = { ...read, slots: {}, state: state ?? read.state };
   const { manifest: shrunk, whole, units, refused } = shrinkCheckpoint(manifest, content, 'useless');
   await makeFolder(into);
   const shards = await writeWhole(into, whole, cutEvenly(whole.end, 1));

@@ -1,9 +1,14 @@
 import assert from 'node:assert/strict';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, it } from 'mocha';
 import { exportRun } from '../../../deploy/export/export.ts';
+import { writeManifest } from '../../../shared/checkpoint/manifest-file.ts';
+import { readWhole, writeWhole } from '../../../shared/checkpoint/whole.ts';
 import { clusterValues } from '../../../shared/clustering/k-means.ts';
 import type { RunConfig } from '../../../shared/config/types.ts';
+import { TensorFile } from '../../../shared/packed/tensor-file.ts';
+import { pack, unpack } from '../../../shared/sparsity/packing.ts';
 import { tf } from '../../../worker/backend/tf.ts';
 import { readTrainedTensors } from '../../../worker/model/trained-model.ts';
 import { Engine } from '../../../worker/training/engine.ts';
@@ -91,6 +96,45 @@ describe('weight clustering in workers', () => {
       assert.ok(Math.abs(value - (clustered[i] as number)) <= step / 2 + 1e-6);
       assert.ok(Math.abs(value / step - Math.round(value / step)) < 1e-3);
     });
+  });
+
+  it('packs centroids and recalibrated states as the dense export has them', async () => {
+    const engine = await create();
+    const config = engineConfig({ model: BN, clustering: CLUSTERING, recalibrate: { batches: 2 } });
+    const { folder: checkpoint } = await writeCheckpoint(join(folder.path, 'packed'), engine, { config });
+    const [dense, packed] = ['dense', 'survivors'].map((name) => join(folder.path, name)) as [string, string];
+    await exportRun({ folder: checkpoint, format: 'safetensors', out: dense });
+    await exportRun({ folder: checkpoint, format: 'safetensors', packed: true, out: packed });
+    const { tensors } = await readTrainedTensors(tf, join(dense, 'model.safetensors'));
+    const file = await TensorFile.open(join(packed, 'model.safetensors'));
+    for (const [name, { values }] of tensors) assert.deepEqual(await file.read(name), values, name);
+    await file.close();
+  });
+
+  it('recalibrates the whole model before it is shrunk', async () => {
+    const engine = await create();
+    const config = engineConfig({ model: BN });
+    const { folder: whole, manifest } = await writeCheckpoint(join(folder.path, 'unread'), engine, { config });
+    // Nothing reads unit 3: row 3 of dense_2/kernel [16, 4], among the stored.
+    const content = await readWhole(whole, manifest);
+    const dense = unpack(content.weights, content.stored, 420).fill(0, 352 + 12, 352 + 16);
+    const weights = pack(dense, content.stored);
+    const unread = join(folder.path, 'unread-3');
+    mkdirSync(unread);
+    await writeManifest(unread, { ...manifest, shards: await writeWhole(unread, { ...content, weights }, [0, 420]) });
+    const means: number[][] = [];
+    for (const shrink of [false, true]) {
+      const out = join(folder.path, `shrink-${shrink}`);
+      await exportRun({ folder: unread, format: 'safetensors', out, recalibrate: 3, shrink });
+      const { tensors } = await readTrainedTensors(tf, join(out, 'model.safetensors'));
+      means.push([...(tensors.get('batch_normalization_1/moving_mean')?.values ?? [])]);
+    }
+    const [before = [], after] = means;
+    assert.equal(before.length, 16);
+    assert.deepEqual(
+      after,
+      before.filter((_, unit) => unit !== 3),
+    );
   });
 
   it('exports recalibrated states beside them, as asked or as the run says', async () => {
