@@ -63,6 +63,12 @@ function checkCriterion({ rule, path, document, schedule }: RuleInQuestion): Pro
       `prunes once, before training, and the schedule has updates at steps ${schedule.beginStep} to ${schedule.endStep}; write schedule: {kind: oneShot, finalSparsity: ${schedule.finalSparsity}, at: 0}`,
     );
   }
+  const { mode } = document.consistency;
+  if (criterion === 'snip' && mode !== 'bsp') {
+    return problem(
+      `ranks the gradients of one batch of all workers before step 1, and consistency.mode is ${mode}; use mode: bsp`,
+    );
+  }
   const learns = statistic !== undefined || needs === 'secondMoment' || needs === 'activations';
   if (learns && schedule.beginStep === 0 && sparsityAt(schedule, 0) > 0 && regrowth === 'none') {
     return problem(

@@ -91,6 +91,15 @@ describe('export --shrink', () => {
     await file.close();
   });
 
+  it('is refused together with whole numbers, whose accuracy would be that of another model', async () => {
+    const { folder } = await train();
+    await assert.rejects(
+      exportRun({ folder, format: 'safetensors', out: join(run(), 'small'), shrink: true, quantize: 'int8' }),
+      /\[USAGE\] --shrink does not go with --quantize/,
+    );
+    assert.deepEqual(readdirSync(run()), ['checkpoints']);
+  });
+
   it('leaves nothing behind where it fails', async () => {
     const { folder } = await train();
     await exportRun({ folder, format: 'tfjs', out: join(run(), 'small') });

@@ -194,6 +194,12 @@ describe('sparsity rules of a run file', () => {
       [`{match: dense_1/kernel, criterion: movement, granularity: {block: [4, 1]}, ${HALF}}`],
       ['movement has scores below 0, whose sign norm 2 takes away; write norm: mean'],
     ],
+    [
+      'snip where steps overlap',
+      ['{criterion: snip, schedule: {kind: oneShot, finalSparsity: 0.5, at: 0}}'],
+      ['sparsity.0.criterion snip ranks the gradients of one batch', 'consistency.mode is asp', 'use mode: bsp'],
+      ['consistency.mode=asp'],
+    ],
     ['snip later on', [`{criterion: snip, ${HALF}}`], ['updates at steps 300 to 750', 'kind: oneShot', 'at: 0']],
     [
       'snip with regrowth',
