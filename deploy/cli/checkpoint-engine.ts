@@ -24,7 +24,7 @@ export async function withCheckpointEngine<T>(
   warn: (message: string) => void,
   use: (checkpoint: CheckpointEngine) => Promise<T>,
 ): Promise<T> {
-  const engine = await Engine.create({ config: manifest.config });
+  const engine = await Engine.create({ config: manifest.config, left: manifest.model });
   try {
     requireSameModel(manifest.model, engine.description, folder);
     const changed = changedBehaviour(manifest.model, engine.description, basename(folder));

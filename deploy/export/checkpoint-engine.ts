@@ -16,7 +16,7 @@ export async function checkpointEngine(
 ): Promise<Engine> {
   // The teacher of a run has no part in what its student computes.
   const { distillation: _, ...config } = manifest.config;
-  const engine = await Engine.create({ config });
+  const engine = await Engine.create({ config, left: manifest.model });
   try {
     requireSameModel(manifest.model, engine.description, folder);
     const changed = changedBehaviour(

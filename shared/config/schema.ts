@@ -4,6 +4,7 @@ import { coordinationSchema } from './coordination.ts';
 import { decaySchema } from './decay.ts';
 import { choice, flag, kinds, mapping, only, real, whole } from './fields.ts';
 import { rewindSchema } from './rewind.ts';
+import { shrinkSchema } from './shrink.ts';
 import { sparsitySchema } from './schema-sparsity.ts';
 import { distillationSchema } from './distillation.ts';
 import { initializeSchema } from './initialize.ts';
@@ -177,6 +178,7 @@ export const runFileSchema = mapping('A Whittle run file', {
   }),
   sparsity: sparsitySchema,
   rewind: rewindSchema,
+  shrink: shrinkSchema,
   initialize: initializeSchema,
   distillation: distillationSchema,
   clustering: clusteringSchema,

@@ -122,7 +122,10 @@ export interface RunResult {
 
 export interface LayerResult {
   readonly name: string;
+  /** Elements that the run began with. */
   readonly size: number;
+  /** Dead elements that are no part of the model any more, since it was shrunk; absent: none. */
+  readonly left?: number;
   readonly survivors: number;
   /** Survivors whose weight is exactly zero. */
   readonly zeroSurvivors: number;

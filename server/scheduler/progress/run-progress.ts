@@ -158,6 +158,7 @@ export class RunProgress {
     this.say('training');
   }
 
+  /** @param space of the model that the run began with */
   setModel(space: ParameterSpace): void {
     this.#space = space;
   }
