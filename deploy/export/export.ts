@@ -155,7 +155,7 @@ async function recalibratedState(
 ): Promise<Float32Array | null> {
   const batches = batchesOf(manifest, options);
   if (batches === 0) return null;
-  const engine = await checkpointEngine(folder, manifest, options.warn ?? (() => undefined));
+  const { engine } = await checkpointEngine(folder, manifest, options.warn ?? (() => undefined));
   try {
     return await engine.recalibrate(batches);
   } finally {

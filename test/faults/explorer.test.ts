@@ -4,6 +4,7 @@ import type { Rules } from './explorer-model.ts';
 import { loadMutant } from './mutant.ts';
 
 const SHARD = 'server/parameter-server/shard.ts';
+const LOCKSTEP = 'server/parameter-server/lockstep.ts';
 const COMMITTER = 'server/scheduler/checkpoint-committer.ts';
 const COORDINATOR = 'shared/coordination/embedded.ts';
 
@@ -12,9 +13,9 @@ type Classes = Pick<Rules, 'Shard' | 'Committer' | 'Coordinator'>;
 const shard = (place: string, instead: string): Promise<Partial<Classes>> =>
   loadMutant<Pick<Classes, 'Shard'>>(SHARD, [[place, instead]]).then(({ Shard }) => ({ Shard }));
 
-/** A shard that imports a changed module. */
+/** A shard that imports a changed module, also by way of the modules in which its parts lie. */
 const within = (path: string, changes: readonly (readonly [string, string])[]): Promise<Partial<Classes>> =>
-  loadMutant<Pick<Classes, 'Shard'>>(SHARD, [], { [path]: changes }).then(({ Shard }) => ({ Shard }));
+  loadMutant<Pick<Classes, 'Shard'>>(SHARD, [], { [LOCKSTEP]: [], [path]: changes }).then(({ Shard }) => ({ Shard }));
 
 /** One rule broken, and the violation by which the explorer must notice. */
 const MUTANTS: readonly [what: string, mutate: () => Promise<Partial<Rules>>, violation: RegExp, kills?: number][] = [
@@ -46,7 +47,7 @@ const MUTANTS: readonly [what: string, mutate: () => Promise<Partial<Rules>>, vi
   ],
   [
     'a mask commit that comes twice is an error',
-    () => shard('if (maskEpoch <= this.#maskEpoch) return', 'if (maskEpoch < this.#maskEpoch) return'),
+    () => shard('if (maskEpoch <= this.maskEpoch) return', 'if (maskEpoch < this.maskEpoch) return'),
     /commit of mask epoch 1/,
   ],
   [
