@@ -275,7 +275,7 @@ export class ParameterServerRole {
         const isFirst = answers.newest.length === 0;
         answers.add(answer, mask);
         this.#exchanges.offer(answer, answers.masks);
-        this.#records.answered(clock, this.#config?.training.steps ?? 0, !this.#overlaps);
+        this.#records.answered(clock, this.#config?.training.steps ?? 0);
         if (!isFirst) return;
         this.#term.isReady = true;
         report({ serverReady: { generation: this.#generation, clock, maskEpoch } });
@@ -344,6 +344,7 @@ export class ParameterServerRole {
     release: () => void,
   ): Promise<void> {
     const { answers } = this.#term;
+    const { millisecondsSinceAnswer } = exchange;
     if (header.last && this.#overlaps) {
       const { mode, staleness } = this.#config?.consistency ?? { mode: 'bsp', staleness: 0 };
       const clock = mode === 'ssp' ? Math.max(0, header.clock - staleness) : 0;
@@ -354,7 +355,7 @@ export class ParameterServerRole {
       this.#recordPush(header, 'duplicate');
       return;
     }
-    this.#records.arrived(header.clock, header.slice);
+    this.#records.arrived(header.clock, header.slice, millisecondsSinceAnswer);
     const message: PushMessage = {
       step: header.clock,
       slice: header.slice,

@@ -25,25 +25,21 @@ export class StepRecords {
     this.#traffic = traffic;
   }
 
-  /** A slice of a step is here. */
-  arrived(step: number, slice: number): void {
-    this.#times.arrived(step, slice);
+  /** A slice of a step is here. `milliseconds`: since its sender's last answer; null before the first. */
+  arrived(step: number, slice: number, milliseconds: number | null): void {
+    if (milliseconds !== null) this.#times.arrived(step, slice, milliseconds);
   }
 
   applied(step: AppliedStep): void {
     this.#applied.push(step);
   }
 
-  /**
-   * The answers of `clock` are on their way. `lastStep`: of the run; its record is handed on at once. `inLockstep`: the
-   * next step begins now.
-   */
-  answered(clock: number, lastStep: number, inLockstep: boolean): void {
+  /** The answers of `clock` are on their way. `lastStep`: of the run; its record is handed on at once. */
+  answered(clock: number, lastStep: number): void {
     for (let step = this.#applied[0]; step && step.step <= clock; step = this.#applied[0]) {
       this.#applied.shift();
       this.#record(step, step.step === lastStep);
     }
-    if (inLockstep) this.#times.answered(clock);
   }
 
   /** A new generation. */
