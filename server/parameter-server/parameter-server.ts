@@ -76,7 +76,9 @@ export class ParameterServerRole {
     this.#options = options;
     this.#records = new StepRecords(
       (steps) =>
-        void options.session().report({ steps: { generation: this.#generation, steps, socket: options.socketBytes() } }),
+        void options
+          .session()
+          .report({ steps: { generation: this.#generation, steps, socket: options.socketBytes() } }),
       () => this.#exchanges.traffic,
     );
     this.handlers = this.#handlers();
@@ -114,8 +116,7 @@ export class ParameterServerRole {
   }
 
   directive(directive: Directive__Output): void {
-    if (directive.recorded?.generation === this.#generation)
-      this.#records.reporter.recorded(directive.recorded.step);
+    if (directive.recorded?.generation === this.#generation) this.#records.reporter.recorded(directive.recorded.step);
     if (!directive.cutAt) return;
     const { clock, stop } = directive.cutAt;
     const { session } = this.#options;
@@ -186,8 +187,7 @@ export class ParameterServerRole {
         thread,
         checkGeneration,
         onCommitted: ({ generation, step, maskEpoch, record }, survivors) => {
-          if (generation === this.#generation)
-            this.#term.handover.committed({ step, maskEpoch, survivors, record });
+          if (generation === this.#generation) this.#term.handover.committed({ step, maskEpoch, survivors, record });
         },
       }),
 

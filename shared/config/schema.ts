@@ -128,7 +128,10 @@ export const runFileSchema = mapping('A Whittle run file', {
   data: mapping('what is trained on', {
     source: dataSource,
     batchSize: whole('examples in a global batch, over all workers, >= 1', { min: 1 }),
-    order: choice('of the examples; shuffled: anew in each epoch; default shuffled', ['shuffled', 'sequential']).default('shuffled'),
+    order: choice('of the examples; shuffled: anew in each epoch; default shuffled', [
+      'shuffled',
+      'sequential',
+    ]).default('shuffled'),
   }),
   cluster: mapping('the processes of the run', {
     servers: whole('parameter servers, >= 1; default 1', { min: 1, max: 1024 }).default(1),
