@@ -5,12 +5,14 @@
 export class PeerParts<Node> {
   readonly #servers: number;
   readonly #parts = new Map<number, Map<number, readonly Node[]>>();
+  #taken = 0;
 
   constructor(servers: number) {
     this.#servers = servers;
   }
 
   add(step: number, sender: number, nodes: readonly Node[]): void {
+    if (step <= this.#taken) return;
     let parts = this.#parts.get(step);
     if (!parts) this.#parts.set(step, (parts = new Map<number, readonly Node[]>()));
     parts.set(sender, nodes);
@@ -21,6 +23,7 @@ export class PeerParts<Node> {
     const parts = this.#parts.get(step);
     if (!parts || parts.size < this.#servers) return null;
     this.#parts.delete(step);
+    this.#taken = step;
     return [...parts.values()].flat();
   }
 }

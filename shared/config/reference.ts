@@ -8,8 +8,8 @@ import { parse } from 'yaml';
 /** What is read of a node of the JSON schema. */
 interface Node {
   readonly type?: string;
-  readonly const?: unknown;
-  readonly enum?: readonly unknown[];
+  readonly const?: string | number | boolean;
+  readonly enum?: readonly (string | number | boolean)[];
   readonly description?: string;
   readonly default?: unknown;
   readonly properties?: Readonly<Record<string, Node>>;
@@ -128,7 +128,7 @@ function isOff({ default: value }: Node): boolean {
 /** Words that a value may be, those of kinds among them. */
 function wordsOf(node: Node): string[] {
   const own = [...(node.enum ?? []), ...(node.const === undefined ? [] : [node.const])];
-  return [...own.filter((word) => typeof word === 'string'), ...(node.anyOf ?? []).flatMap(wordsOf)];
+  return [...own.filter((word): word is string => typeof word === 'string'), ...(node.anyOf ?? []).flatMap(wordsOf)];
 }
 
 interface Child {

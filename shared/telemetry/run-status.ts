@@ -16,6 +16,8 @@ export interface RunStatus {
   readonly learningRate: number;
   /** Sparsity the schedules ask for and the mask has, over the elements that rules match; 0 without rules. */
   readonly targetSparsity: number;
+  /** Masks come to about the target: rules of neurons and filters, rules that overlap. */
+  readonly isTargetEstimated?: boolean;
   readonly sparsity: number;
   readonly maskEpoch: number;
   readonly examplesPerSecond: number;

@@ -17,7 +17,11 @@ export const command = defineCommand({
     'There is an example of each way to train, prune and shrink a model.',
   arguments: { folder: { label: 'dir', optional: true, description: 'folder to write into; default: this one' } },
   options: {
-    example: { type: 'string', label: 'NAME', description: 'the run file of this example, with the files that it needs' },
+    example: {
+      type: 'string',
+      label: 'NAME',
+      description: 'the run file of this example, with the files that it needs',
+    },
     list: { type: 'boolean', description: 'only name the examples' },
     force: { type: 'boolean', description: 'overwrite files that are there' },
   },

@@ -184,7 +184,9 @@ describe('examples', () => {
   it('are there', () => assert.ok(names.length >= 3));
 
   /** These go on from the run `dense-mnist` of dense.yaml. */
-  const followers = names.filter((name) => /(from|teacher): dense-mnist/.test(readFileSync(join(EXAMPLES, name), 'utf8')));
+  const followers = names.filter((name) =>
+    /(from|teacher): dense-mnist/.test(readFileSync(join(EXAMPLES, name), 'utf8')),
+  );
   assert.ok(followers.length > 0);
   for (const name of followers) {
     it(`${name} names the run that it needs`, async () => {
