@@ -165,11 +165,13 @@ export class ParameterServerRole {
     }),
 
     CommitMask: unaryHandler(async (request) => {
+      if (request.restoreFrom !== '') requireCheckpointName(request.restoreFrom);
       this.#checkGeneration(request.generation);
       const survivors = await this.#options.thread.call<number>('commit', {
         step: request.step,
         maskEpoch: request.maskEpoch,
         selections: request.selections.map(selectionFromMessage),
+        restoreFrom: request.restoreFrom || null,
       });
       const { step, maskEpoch, record, generation } = request;
       if (generation === this.#generation && !this.#commits.some((kept) => kept.maskEpoch >= maskEpoch))

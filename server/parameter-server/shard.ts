@@ -9,7 +9,7 @@ import type { ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { countBits } from '../../shared/sparsity/bitmap.ts';
 import { latentRanges, needsProbe, pushedSet, storedSet } from '../../shared/sparsity/gradient-set.ts';
 import { compact, repack } from '../../shared/sparsity/mask-rule.ts';
-import { planHasWork } from '../../shared/sparsity/rules.ts';
+import { isMaskStep, isRestorePoint } from '../../shared/sparsity/mask-steps.ts';
 import {
   type HistogramQuery,
   LocalSelection,
@@ -262,8 +262,16 @@ export class Shard {
     return this.#selection('scores').scores(query);
   }
 
-  /** Applies a mask commit record of step `clock`; a record already applied is acknowledged again. Returns survivors. */
-  commit(step: number, maskEpoch: number, selections: readonly Selection[]): number {
+  /**
+   * Applies a mask commit record of step `clock`; a record already applied is acknowledged again. Returns survivors.
+   * `saved`: what an earlier checkpoint holds of the shard, which comes back.
+   */
+  commit(
+    step: number,
+    maskEpoch: number,
+    selections: readonly Selection[],
+    saved: ShardSnapshot | null = null,
+  ): number {
     if (maskEpoch <= this.#maskEpoch) return countBits(this.#values.mask);
     if (this.#phase !== 'hold' || step !== this.#clock || maskEpoch !== this.#maskEpoch + 1) {
       throw new WhittleError(
@@ -271,7 +279,8 @@ export class Shard {
         `commit of mask epoch ${maskEpoch} at step ${step} does not follow epoch ${this.#maskEpoch} at clock ${this.#clock} (${this.#phase})`,
       );
     }
-    const selected = this.#selection('commit').selected(selections);
+    if (saved) this.#takeBack(saved);
+    const selected = saved ? this.#values.asSelected() : this.#selection('commit').selected(selections);
     if (this.#async)
       this.#masks = [...this.#masks, { epoch: this.#maskEpoch, mask: this.#values.mask }].slice(-KEPT_MASKS);
     const latent = latentRanges(this.#config.sparsity, this.#space, this.#clock);
@@ -306,6 +315,12 @@ export class Shard {
       ...this.#values.snapshot(),
       state: this.#stateSize > 0 ? this.#state.slice() : null,
     };
+  }
+
+  /** Weights, slots, mask and non-trainable state as they were; the clock and what goes by it stay. */
+  #takeBack(saved: ShardSnapshot): void {
+    this.#values.restore(saved);
+    if (this.#stateSize > 0 && saved.state) this.#state = saved.state.slice();
   }
 
   /** Kept for the length of a hold, during which nothing that it ranks can change. */
@@ -450,7 +465,7 @@ export class Shard {
 
   /** The next step at which all shards must stand still together; slices of later ones wait. */
   #nextCut(): number {
-    const { training, sparsity } = this.#config;
+    const { training } = this.#config;
     for (let step = this.#clock + 1; ; step += 1) {
       const isCut =
         step >= training.steps ||
@@ -458,7 +473,7 @@ export class Shard {
         (training.evaluateEvery > 0 && step % training.evaluateEvery === 0) ||
         this.#cuts.has(step) ||
         step === this.#stopAt ||
-        planHasWork(sparsity, step);
+        isMaskStep(this.#config, step);
       if (isCut) return (this.#lastCut = step);
     }
   }
@@ -496,7 +511,7 @@ export class Shard {
 
   /** After a clock is reached: hold for a mask update where the schedule has one, else cut and publish. */
   #settle(): void {
-    if (planHasWork(this.#config.sparsity, this.#clock)) this.#hold();
+    if (isMaskStep(this.#config, this.#clock)) this.#hold();
     else this.#cutAndPublish();
   }
 
@@ -516,7 +531,9 @@ export class Shard {
 
   #isPlannedCut(clock: number): boolean {
     const { checkpoint, training } = this.#config;
-    return clock > 0 && (clock % checkpoint.every === 0 || clock === training.steps || this.#plannedCuts.has(clock));
+    if (clock === 0) return false;
+    if (isRestorePoint(this.#config, clock)) return true;
+    return clock % checkpoint.every === 0 || clock === training.steps || this.#plannedCuts.has(clock);
   }
 
   #snapshot(): void {

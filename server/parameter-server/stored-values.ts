@@ -101,6 +101,11 @@ export class StoredValues {
     );
   }
 
+  /** The mask as it is, as if it were chosen anew. */
+  asSelected(): Selected {
+    return { mask: this.mask, grown: new Uint8Array(this.mask.length) };
+  }
+
   /** Takes a new mask: what is no longer stored is dropped, what is grown begins with zero weight and fresh slots. */
   select({ mask, grown }: Selected, stored: Uint8Array): void {
     // What was latent and is grown begins anew like what was not stored.

@@ -1,5 +1,6 @@
 import type { ParameterSpec } from '../layout/model-description.ts';
 import { matchesGlob } from '../sparsity/glob.ts';
+import { checkGuard } from './check-guard.ts';
 import { checkRewind, resolveRewind } from './resolve-rewind.ts';
 import { checkClustering, resolveClustering } from './resolve-clustering.ts';
 import { checkQuantization, resolveQuantization } from './resolve-quantization.ts';
@@ -37,6 +38,7 @@ export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
     ...checkClustering(document, facts),
     ...checkQuantization(document, facts),
     ...checkRewind(document, facts),
+    ...checkGuard(document, facts),
     ...checkGlob(training.decay.match, ['training', 'decay', 'match'], facts.parameterNames),
   ];
   if (problems.length > 0) throw runFile.source.error(problems);
@@ -72,6 +74,7 @@ export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
     ...(recalibrate === undefined ? {} : { recalibrate }),
     ...resolveQuantization(document, facts.trainExamples),
     ...resolveRewind(document, facts.trainExamples),
+    ...(document.guard === undefined ? {} : { guard: document.guard }),
     kernels,
     wire,
     checkpoint,

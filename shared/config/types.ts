@@ -1,3 +1,4 @@
+import type { GuardConfig } from './guard.ts';
 import type { RewindConfig } from './rewind.ts';
 import type { ClusteringConfig } from './clustering.ts';
 import type { DistillationConfig } from './distillation.ts';
@@ -26,6 +27,8 @@ export interface RunConfig {
   readonly sparsity: readonly SparsityRule[];
   /** Absent: none. Ascending by `at`. */
   readonly rewind?: readonly RewindConfig[];
+  /** Absent: pruning goes by its schedules alone. */
+  readonly guard?: GuardConfig;
   readonly initialize?: InitializeConfig;
   readonly distillation?: DistillationConfig;
   readonly clustering?: ClusteringConfig;

@@ -43,6 +43,38 @@ describe('the shard of a parameter server', () => {
       assert.equal(of(subject, 'published').length, published);
     });
 
+    it('of a guard put an earlier mask update back, whole, at the clock that the shard has reached', async () => {
+      const guard = { metric: 'accuracy', band: 0.02, action: 'restore', patience: 1 } as const;
+      for (const rule of [RULE, { ...RULE, straightThrough: true }]) {
+        const subject = make({ sparsity: [rule], guard });
+        const { shard } = subject;
+        for (let step = 1; step <= 4; step += 1) {
+          pushStep(subject, step);
+          if (step === 2 || step === 3) shard.commit(step, step - 1, (await planned([subject], step))[0] ?? []);
+        }
+        assert.deepEqual(
+          of(subject, 'snapshot').map(({ clock }) => clock),
+          [0, 2, 3],
+          'every update is kept',
+        );
+        const saved = of(subject, 'snapshot')[1]?.snapshot;
+        assert.ok(saved);
+        assert.equal(shard.phase, 'hold');
+        assert.equal(shard.commit(4, 3, [], saved), 136 - 32);
+        const { mask, weights, slots, state, stored } = shard.snapshot();
+        assert.deepEqual([mask, state, shard.clock, shard.maskEpoch], [saved.mask, saved.state, 4, 3]);
+        // Nothing is latent from the end of the rule on.
+        assert.deepEqual(stored, mask);
+        if (rule === RULE) assert.deepEqual([weights, slots], [saved.weights, saved.slots]);
+        else assert.ok(weights.length < saved.weights.length);
+        const once = bits(subject);
+        assert.equal(shard.commit(4, 3, [], saved), 136 - 32);
+        assert.deepEqual(bits(subject), once);
+        pushStep(subject, 5);
+        assert.equal(shard.clock, 5);
+      }
+    });
+
     it('make pushes under an older epoch void', async () => {
       const subject = make({ sparsity: [RULE] });
       const { shard } = subject;
