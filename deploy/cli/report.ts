@@ -132,7 +132,9 @@ export function formatGuard(guard: RunResult['guard']): [string, string][] {
   if (guard === undefined) return [];
   const { decisions, state } = guard;
   const left = decisions.length - SHOWN_DECISIONS;
-  const rows = decisions.slice(-SHOWN_DECISIONS).map(({ said }): [string, string] => ['guard', said.replace(/^guard /, '')]);
+  const rows = decisions
+    .slice(-SHOWN_DECISIONS)
+    .map(({ said }): [string, string] => ['guard', said.replace(/^guard /, '')]);
   if (left > 0) rows.unshift(['guard', `${plural(left, 'earlier decision')} not shown`]);
   if (decisions.length === 0) rows.push(['guard', 'never had to hold']);
   if (state.owed) rows.push(['guard', 'sparsity is below its schedule: an update was held back or undone']);

@@ -153,7 +153,10 @@ serveThread(port, {
 });
 
 /** What a checkpoint of this run holds of the shard. */
-async function snapshotOf(checkpoint: string, { runDirectory, rank, start, end }: ConfigureShard): Promise<ShardSnapshot> {
+async function snapshotOf(
+  checkpoint: string,
+  { runDirectory, rank, start, end }: ConfigureShard,
+): Promise<ShardSnapshot> {
   const store = new CheckpointStore(runDirectory);
   return store.readRange(await store.readOwn(checkpoint), start, end, { withState: rank === 0 });
 }

@@ -15,9 +15,7 @@ export function checkGuard(
   const problems: Problem[] = [];
   if (sparsity.length === 0) problems.push(problem('has nothing to hold: add a rule to sparsity, or remove guard'));
   if (training.evaluateEvery === 0)
-    problems.push(
-      problem('needs evaluations during the run, and training.evaluateEvery is 0; set it, such as 500'),
-    );
+    problems.push(problem('needs evaluations during the run, and training.evaluateEvery is 0; set it, such as 500'));
   // An effective run file is read back without facts.
   if ((facts.trainExamples ?? 0) > 0 && facts.testExamples === 0)
     problems.push(problem('goes by evaluations, and the data has no test part; export `test`, or remove guard'));
@@ -35,9 +33,15 @@ export function checkGuard(
       problems.push(
         restoring('puts back weights of their old shapes, which shrink changes; use action: hold, or remove shrink'),
       );
-    if (sparsity.some(({ criterion, regrowth }) => criterion === 'snip' || (regrowth !== 'none' && regrowth.initial === 'snip')))
+    if (
+      sparsity.some(
+        ({ criterion, regrowth }) => criterion === 'snip' || (regrowth !== 'none' && regrowth.initial === 'snip'),
+      )
+    )
       problems.push(
-        restoring('keeps the checkpoint of each mask update, and that of step 0 is cut before snip prunes; use action: hold'),
+        restoring(
+          'keeps the checkpoint of each mask update, and that of step 0 is cut before snip prunes; use action: hold',
+        ),
       );
   }
   return problems;

@@ -15,7 +15,12 @@ export function isMaskStep(plan: Plan, step: number): boolean {
 /** An update so near to the end that nothing is learnt after it would only do harm: the last step is none. */
 function isCatchUpStep({ sparsity, guard, training }: Plan, step: number): boolean {
   if (guard === undefined || step >= training.steps || step % training.evaluateEvery !== 0) return false;
-  return step > Math.max(...sparsity.map(({ schedule }) => schedule.endStep));
+  return step > lastUpdate({ sparsity });
+}
+
+/** Step of the plan's last update. */
+export function lastUpdate({ sparsity }: Pick<Plan, 'sparsity'>): number {
+  return Math.max(...sparsity.map(({ schedule }) => schedule.endStep));
 }
 
 /** The mask step before `step`; -1: none. */

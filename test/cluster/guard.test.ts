@@ -29,9 +29,7 @@ function runFile(action: 'hold' | 'restore'): Record<string, unknown> {
     data: { source: 'mnist', batchSize: 64 },
     cluster: { servers: 2, workers: 2, backend: 'wasm', slices: 2 },
     training: { steps: STEPS, optimizer: { kind: 'adam', learningRate: 0.003 }, evaluateEvery: 15 },
-    sparsity: [
-      { schedule: { kind: 'linear', finalSparsity: 0.995, beginStep: 40, endStep: 90, frequency: 10 } },
-    ],
+    sparsity: [{ schedule: { kind: 'linear', finalSparsity: 0.995, beginStep: 40, endStep: 90, frequency: 10 } }],
     guard: { band: 0.03, action },
     checkpoint: { every: 60, keep: 50 },
   };
@@ -74,7 +72,8 @@ describe('a guard over pruning on MNIST', function () {
         await assertQuiet(runDirectory);
 
         const shown = await whittle(['inspect', runDirectory]);
-        for (const { said } of decisions.slice(-12)) assert.ok(shown.stdout.includes(said.slice('guard '.length)), said);
+        for (const { said } of decisions.slice(-12))
+          assert.ok(shown.stdout.includes(said.slice('guard '.length)), said);
       }));
   }
 });

@@ -12,7 +12,7 @@ import {
   type SaidDecision,
   sayDecision,
 } from '../../../shared/sparsity/guard.ts';
-import { hasMaskStepAfter, maskStepBefore } from '../../../shared/sparsity/mask-steps.ts';
+import { hasMaskStepAfter, lastUpdate, maskStepBefore } from '../../../shared/sparsity/mask-steps.ts';
 import { planHasWork } from '../../../shared/sparsity/rules.ts';
 import type { Evaluation } from '../evaluation.ts';
 
@@ -137,12 +137,19 @@ export class GuardDesk {
 
   #take({ clock, accuracy, loss }: Evaluation): void {
     const { config, guard, onDecided } = this.#options;
-    // No decision of the last evaluations could have an effect.
-    if (!hasMaskStepAfter(config, clock)) return;
+    if (!this.#matters(clock)) return;
     const { state, decision } = onEvaluation(guard, this.#record.state, { step: clock, accuracy, loss });
     const said = decision && { ...decision, said: sayDecision(guard, decision) };
     this.#remember(2 * clock + 1, { state, decisions: [...this.#record.decisions, ...(said ? [said] : [])] });
     if (said) onDecided(said);
+  }
+
+  /** Whether a decision could have an effect: there is something left to hold, to go on with, or to undo. */
+  #matters(clock: number): boolean {
+    const { config, guard } = this.#options;
+    const { owed, holding, safeUpdate, lastUpdate: last } = this.#record.state;
+    if (!hasMaskStepAfter(config, clock)) return false;
+    return clock < lastUpdate(config) || owed || holding || (guard.action === 'restore' && safeUpdate !== last);
   }
 
   #remember(at: number, record: GuardRecord): void {

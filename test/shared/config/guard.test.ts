@@ -38,9 +38,24 @@ describe('guard in the run file', () => {
 
   for (const [what, text, says, cure] of [
     ['nothing to guard', BASE, 'guard has nothing to hold', 'add a rule to sparsity'],
-    ['no evaluations', BASE.replace('100 }\n', '0 }\n') + RULE, 'training.evaluateEvery is 0', 'set it'],
-    ['steps that overlap', `${BASE}${RULE}consistency: { mode: ssp, staleness: 2 }\n`, 'consistency.mode is ssp', 'use mode: bsp'],
-    ['rewinding', `${BASE}${RULE}rewind: [{ at: 500, to: 100 }]\n`, 'guard.action restore and rewind', 'use action: hold'],
+    [
+      'no evaluations',
+      BASE.replace('evaluateEvery: 100', 'evaluateEvery: 0') + RULE,
+      'training.evaluateEvery is 0',
+      'set it',
+    ],
+    [
+      'steps that overlap',
+      `${BASE}${RULE}consistency: { mode: ssp, staleness: 2 }\n`,
+      'consistency.mode is ssp',
+      'use mode: bsp',
+    ],
+    [
+      'rewinding',
+      `${BASE}${RULE}rewind: [{ at: 500, to: 100 }]\n`,
+      'guard.action restore and rewind',
+      'use action: hold',
+    ],
     [
       'snip',
       `${BASE}sparsity: [{ criterion: snip, schedule: { kind: oneShot, finalSparsity: 0.9, at: 0 } }]\n`,

@@ -212,7 +212,10 @@ describe('guard', () => {
       'guard went on at step 1200: accuracy 98.00 % not below 97.00 %',
     );
     assert.equal(
-      sayDecision({ ...HOLD, metric: 'loss', band: 0.1 }, { ...decision, kind: 'restore', metric: 0.2, reference: 0.1, to: 900 }),
+      sayDecision(
+        { ...HOLD, metric: 'loss', band: 0.1 },
+        { ...decision, kind: 'restore', metric: 0.2, reference: 0.1, to: 900 },
+      ),
       'guard goes back to the mask update of step 900 at step 1200: loss 0.2000 above 0.1100',
     );
   });

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { bits, make, of, planned, push, pushStep, refused, RULE, SPACE } from './support.ts';
+import { bits, make, noise, of, planned, push, pushStep, refused, RULE, SPACE } from './support.ts';
 
 describe('the shard of a parameter server', () => {
   describe('mask commits', () => {
@@ -48,8 +48,15 @@ describe('the shard of a parameter server', () => {
       for (const rule of [RULE, { ...RULE, straightThrough: true }]) {
         const subject = make({ sparsity: [rule], guard });
         const { shard } = subject;
+        const pushAll = (step: number): void => {
+          const size = shard.pushedSize() ?? 0;
+          for (let slice = 0; slice < 3; slice += 1) {
+            const gradient = Float32Array.from({ length: size }, (_, i) => noise(step, slice, i));
+            shard.push(push(subject, step, slice, { gradient }));
+          }
+        };
         for (let step = 1; step <= 4; step += 1) {
-          pushStep(subject, step);
+          pushAll(step);
           if (step === 2 || step === 3) shard.commit(step, step - 1, (await planned([subject], step))[0] ?? []);
         }
         assert.deepEqual(
@@ -70,7 +77,7 @@ describe('the shard of a parameter server', () => {
         const once = bits(subject);
         assert.equal(shard.commit(4, 3, [], saved), 136 - 32);
         assert.deepEqual(bits(subject), once);
-        pushStep(subject, 5);
+        pushAll(5);
         assert.equal(shard.clock, 5);
       }
     });

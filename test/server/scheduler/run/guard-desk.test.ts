@@ -11,11 +11,17 @@ const config = {
   ...base,
   training: { ...base.training, steps: 100, evaluateEvery: 10 },
   checkpoint: { every: 100, keep: 2 },
-  sparsity: [{ schedule: { kind: 'linear', initialSparsity: 0, finalSparsity: 0.9, beginStep: 10, endStep: 50, frequency: 10 } }],
+  sparsity: [
+    { schedule: { kind: 'linear', initialSparsity: 0, finalSparsity: 0.9, beginStep: 10, endStep: 50, frequency: 10 } },
+  ],
   guard,
 } as unknown as RunConfig;
 
-function open(start: Manifest | null = null): { desk: GuardDesk; said: string[]; see: (clock: number, accuracy: number) => void } {
+function open(start: Manifest | null = null): {
+  desk: GuardDesk;
+  said: string[];
+  see: (clock: number, accuracy: number) => void;
+} {
   const said: string[] = [];
   const desk = new GuardDesk({
     ...{ config, guard, start },
@@ -59,7 +65,10 @@ describe('GuardDesk', () => {
     assert.deepEqual(leave, { kind: 'restore', to: 10 });
     const note = desk.settle(30, false);
     assert.equal(note.action, 'restored');
-    assert.deepEqual(note.decisions.map(({ kind, step, to }) => [kind, step, to]), [['restore', 20, 10]]);
+    assert.deepEqual(
+      note.decisions.map(({ kind, step, to }) => [kind, step, to]),
+      [['restore', 20, 10]],
+    );
     assert.deepEqual(desk.leaveAt(30), leave, 'after a server did not answer');
     assert.equal(desk.settle(30, false), note);
   });
@@ -83,9 +92,18 @@ describe('GuardDesk', () => {
       '60 idle held',
       '70 update caughtUp resume',
       '80 idle idle',
-      '90 restore restored restore',
+      '90 idle idle',
     ]);
-    assert.equal(said.length, 3, 'step 90 is the last mask step: nothing after it could have an effect');
+    assert.equal(said.length, 2, 'once all is pruned and found good, no evaluation could have an effect');
+  });
+
+  it('says nothing where nothing is left to hold', () => {
+    const { desk, see, said } = open();
+    for (const at of [10, 20, 30, 40, 50, 60]) {
+      desk.settle(at, true);
+      see(at, at === 60 ? 0.1 : 0.9);
+    }
+    assert.deepEqual(said, []);
   });
 
   it('keeps with a checkpoint what was known at its clock, and goes on from it as if it had never stopped', () => {
