@@ -105,6 +105,9 @@ export function describeEvents(before: RunStatus, after: RunStatus): string[] {
       `evaluated step ${after.evaluatedAt}: accuracy ${formatPercent(after.testAccuracy)}${after.testLoss === null ? '' : `, loss ${after.testLoss.toFixed(4)}`}`,
     );
   }
+  // Going on from a checkpoint takes back what was decided after it.
+  const told = before.generation === after.generation ? (before.guard?.decisions.length ?? 0) : Infinity;
+  events.push(...(after.guard?.decisions.slice(told) ?? []).map(({ said }) => said));
   // What a running run does besides training: it stops, or a checkpoint could not be written.
   if (after.state === 'RUNNING' && after.activity !== before.activity && after.activity !== 'training') {
     events.push(after.activity);

@@ -55,6 +55,7 @@ export function formatReport(result: RunResult, context: ReportContext | null): 
   if (result.testAccuracy !== null) rows.push(['test accuracy', `${formatPercent(result.testAccuracy)} ${evaluated}`]);
   if (result.testLoss != null) rows.push(['test loss', `${result.testLoss.toFixed(4)} ${evaluated}`]);
   if (result.loss !== null) rows.push(['training loss', result.loss.toFixed(4)]);
+  rows.push(...formatGuard(result.guard));
   if (result.resumedFrom !== null) rows.push(['resumed from', `step ${result.resumedFrom}`]);
   const since = result.resumedFrom === null ? '' : ' since the resume';
   rows.push([
@@ -121,6 +122,23 @@ export function formatFailure(failure: RunFailure): string {
     `${failure.role}[${failure.rank}] failed at step ${failure.step}: ${coded}`,
     ...(stack === '' ? [] : shown),
   ].join('\n');
+}
+
+/** At most this many decisions of a guard are shown, the newest. */
+const SHOWN_DECISIONS = 12;
+
+/** What a guard decided, a row each, and whether it still holds something back. */
+export function formatGuard(guard: RunResult['guard']): [string, string][] {
+  if (guard === undefined) return [];
+  const { decisions, state } = guard;
+  const left = decisions.length - SHOWN_DECISIONS;
+  const rows = decisions
+    .slice(-SHOWN_DECISIONS)
+    .map(({ said }): [string, string] => ['guard', said.replace(/^guard /, '')]);
+  if (left > 0) rows.unshift(['guard', `${plural(left, 'earlier decision')} not shown`]);
+  if (decisions.length === 0) rows.push(['guard', 'never had to hold']);
+  if (state.owed) rows.push(['guard', 'sparsity is below its schedule: an update was held back or undone']);
+  return rows;
 }
 
 export function removedElements(layers: readonly LayerResult[]): number {

@@ -23,6 +23,8 @@ export function formatStatus(status: RunStatus, now: number): string {
     'sparsity',
     `${formatPercent(status.sparsity)}, target ${formatTarget(status)}, mask ${status.maskEpoch}`,
   ]);
+  const decision = status.guard?.decisions.at(-1);
+  if (decision) rows.push(['guard', decision.said.replace(/^guard /, '')]);
   if (status.examplesPerSecond > 0) {
     rows.push([
       'speed',

@@ -1,6 +1,6 @@
 import type { RunConfig } from '../../shared/config/types.ts';
 import { interventionCuts, interventionsOf } from '../../shared/interventions/calendar.ts';
-import { planHasWork } from '../../shared/sparsity/rules.ts';
+import { isMaskStep, isRestorePoint } from '../../shared/sparsity/mask-steps.ts';
 
 /** At which clocks all shards stand still together, which of these are checkpoints, and beyond which nothing is applied. */
 export class Cuts {
@@ -53,7 +53,7 @@ export class Cuts {
   }
 
   #isCut(clock: number): boolean {
-    const { consistency, sparsity, training } = this.#config;
+    const { consistency, training } = this.#config;
     return (
       consistency.mode === 'bsp' ||
       clock >= training.steps ||
@@ -61,12 +61,14 @@ export class Cuts {
       (training.evaluateEvery > 0 && clock % training.evaluateEvery === 0) ||
       this.#asked.has(clock) ||
       clock === this.#stopAt ||
-      planHasWork(sparsity, clock)
+      isMaskStep(this.#config, clock)
     );
   }
 
   #isCheckpoint(clock: number): boolean {
     const { checkpoint, training } = this.#config;
-    return clock > 0 && (clock % checkpoint.every === 0 || clock === training.steps || this.#interventions.has(clock));
+    if (clock === 0) return false;
+    if (isRestorePoint(this.#config, clock)) return true;
+    return clock % checkpoint.every === 0 || clock === training.steps || this.#interventions.has(clock);
   }
 }

@@ -1,5 +1,6 @@
 import type { CommitMaskRequest__Output } from '../../protos/generated/whittle/CommitMaskRequest.ts';
 import type { ParameterServerHandlers } from '../../protos/generated/whittle/ParameterServer.ts';
+import { requireCheckpointName } from '../../shared/checkpoint/store.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import { scoringFromMessage, selectionFromMessage } from '../../shared/rpc/selection-messages.ts';
 import { unaryHandler } from '../../shared/rpc/server.ts';
@@ -46,11 +47,13 @@ export function holdHandlers(options: {
     }),
 
     CommitMask: unaryHandler(async (request) => {
+      if (request.restoreFrom !== '') requireCheckpointName(request.restoreFrom);
       checkGeneration(request.generation);
       const survivors = await thread.call<number>('commit', {
         step: request.step,
         maskEpoch: request.maskEpoch,
         selections: request.selections.map(selectionFromMessage),
+        restoreFrom: request.restoreFrom || null,
       });
       onCommitted(request, survivors);
       return { survivors };

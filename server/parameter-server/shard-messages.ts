@@ -1,5 +1,6 @@
 import type { RunConfig } from '../../shared/config/types.ts';
 import type { ModelDescription } from '../../shared/layout/model-description.ts';
+import type { Selection } from '../../shared/sparsity/selection.ts';
 
 /** What crosses between the rpc thread of a parameter server and the thread of its shard. */
 export interface ConfigureShard {
@@ -11,6 +12,13 @@ export interface ConfigureShard {
   readonly model: ModelDescription;
   readonly config: RunConfig;
   readonly runDirectory: string;
+  readonly restoreFrom: string | null;
+}
+
+export interface CommitMessage {
+  readonly step: number;
+  readonly maskEpoch: number;
+  readonly selections: readonly Selection[];
   readonly restoreFrom: string | null;
 }
 

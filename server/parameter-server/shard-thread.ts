@@ -2,16 +2,16 @@ import { parentPort, type TransferListItem } from 'node:worker_threads';
 import { decode } from '../../shared/codec/codec.ts';
 import { writeShardFile } from '../../shared/checkpoint/shard-file.ts';
 import { CheckpointStore } from '../../shared/checkpoint/store.ts';
-import type { Manifest, ShardSnapshot } from '../../shared/checkpoint/manifest.ts';
+import type { ShardSnapshot } from '../../shared/checkpoint/manifest.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import type { DyadicNode } from '../../shared/layout/dyadic.ts';
 import type { RowNode } from '../../shared/layout/row-tree.ts';
 import { ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { emitFromThread, serveThread } from '../../shared/rpc/thread-calls.ts';
-import type { HistogramQuery, ScoresQuery, Selection } from '../../shared/sparsity/selection.ts';
+import type { HistogramQuery, ScoresQuery } from '../../shared/sparsity/selection.ts';
 import { failpoint } from '../../shared/telemetry/failpoints.ts';
 import type { Push } from './push.ts';
-import type { ConfigureShard, PushMessage } from './shard-messages.ts';
+import type { CommitMessage, ConfigureShard, PushMessage } from './shard-messages.ts';
 import { Shard } from './shard.ts';
 import { ShardHistory } from './shard-history.ts';
 
@@ -82,9 +82,8 @@ serveThread(port, {
     history?.close();
     history = ofGeneration;
     if (message.restoreFrom) {
-      const store = new CheckpointStore(message.runDirectory);
-      const manifest: Manifest = await store.readOwn(message.restoreFrom);
-      const snapshot = await store.readRange(manifest, message.start, message.end, { withState: stateSize > 0 });
+      const manifest = await new CheckpointStore(message.runDirectory).readOwn(message.restoreFrom);
+      const snapshot = await snapshotOf(message.restoreFrom, message);
       ofGeneration.taken(next, manifest);
       next.restore(manifest.clock, manifest.maskEpoch, snapshot);
       failpoint('rollback.restored', manifest.clock);
@@ -139,8 +138,10 @@ serveThread(port, {
   },
   histogram: (query: HistogramQuery) => configured().shard.histogram(query),
   scores: (query: ScoresQuery) => configured().shard.scores(query),
-  commit(record: { step: number; maskEpoch: number; selections: readonly Selection[] }): number {
-    const survivors = configured().shard.commit(record.step, record.maskEpoch, record.selections);
+  async commit(record: CommitMessage): Promise<number> {
+    const { shard, options } = configured();
+    const saved = record.restoreFrom === null ? null : await snapshotOf(record.restoreFrom, options);
+    const survivors = shard.commit(record.step, record.maskEpoch, record.selections, saved);
     failpoint('commit.applied', record.step);
     return survivors;
   },
@@ -150,6 +151,15 @@ serveThread(port, {
     return shard.cutAt(clock, stop) ? null : shard.newest;
   },
 });
+
+/** What a checkpoint of this run holds of the shard. */
+async function snapshotOf(
+  checkpoint: string,
+  { runDirectory, rank, start, end }: ConfigureShard,
+): Promise<ShardSnapshot> {
+  const store = new CheckpointStore(runDirectory);
+  return store.readRange(await store.readOwn(checkpoint), start, end, { withState: rank === 0 });
+}
 
 async function write(
   { runDirectory, rank, generation }: ConfigureShard,

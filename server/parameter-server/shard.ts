@@ -7,7 +7,7 @@ import type { ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import type { RowNode } from '../../shared/layout/row-tree.ts';
 import { countBits } from '../../shared/sparsity/bitmap.ts';
 import { latentRanges, needsProbe, storedSet } from '../../shared/sparsity/gradient-set.ts';
-import { planHasWork } from '../../shared/sparsity/rules.ts';
+import { isMaskStep } from '../../shared/sparsity/mask-steps.ts';
 import {
   type HistogramQuery,
   LocalSelection,
@@ -199,8 +199,16 @@ export class Shard {
     return this.#selection('scores').scores(query);
   }
 
-  /** Applies a mask commit record of step `clock`; a record already applied is acknowledged again. Returns survivors. */
-  commit(step: number, maskEpoch: number, selections: readonly Selection[]): number {
+  /**
+   * Applies a mask commit record of step `clock`; a record already applied is acknowledged again. Returns survivors.
+   * `saved`: what an earlier checkpoint holds of the shard, which comes back; the clock and what goes by it stay.
+   */
+  commit(
+    step: number,
+    maskEpoch: number,
+    selections: readonly Selection[],
+    saved: ShardSnapshot | null = null,
+  ): number {
     if (maskEpoch <= this.maskEpoch) return countBits(this.#values.mask);
     if (this.#phase !== 'hold' || step !== this.#clock || maskEpoch !== this.maskEpoch + 1) {
       throw new WhittleError(
@@ -208,9 +216,11 @@ export class Shard {
         `commit of mask epoch ${maskEpoch} at step ${step} does not follow epoch ${this.maskEpoch} at clock ${this.#clock} (${this.phase})`,
       );
     }
-    const selected = this.#selection('commit').selected(selections);
+    const chosen = saved ? null : this.#selection('commit').selected(selections);
     const latent = latentRanges(this.#config.sparsity, this.#space, this.#clock);
     this.#sets.advance(maskEpoch);
+    if (saved) this.#values.restore(saved);
+    const selected = chosen ?? this.#values.asSelected();
     this.#values.select(selected, storedSet(selected.mask, this.start, this.end, latent));
     this.#update.layoutChanged();
     this.#ranked = null;
@@ -277,7 +287,7 @@ export class Shard {
 
   /** At a cut: hold for a mask update where the schedule has one, else go on. */
   #settle(): void {
-    if (!planHasWork(this.#config.sparsity, this.#clock)) {
+    if (!isMaskStep(this.#config, this.#clock)) {
       this.#goOn();
       return;
     }

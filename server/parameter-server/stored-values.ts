@@ -121,6 +121,11 @@ export class StoredValues {
     for (let i = 0; i < state.length; i += 1) state[i] = state[i]! + share * delta[i]!;
   }
 
+  /** The mask as it is, as if it were chosen anew. */
+  asSelected(): Selected {
+    return { mask: this.mask, grown: new Uint8Array(this.mask.length) };
+  }
+
   /** Takes a new mask: what is no longer stored is dropped, what is grown begins with zero weight and fresh slots. */
   select({ mask, grown }: Selected, stored: Uint8Array): void {
     // What was latent and is grown begins anew like what was not stored.

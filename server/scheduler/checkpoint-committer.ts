@@ -20,7 +20,7 @@ export interface CommitterOptions {
     maskEpoch: number,
   ) => Omit<Manifest, 'version' | 'clock' | 'maskEpoch' | 'shards' | 'generation' | 'writtenAt'>;
   /** Makes durable what must not lag behind a checkpoint: the records of its steps. */
-  readonly beforeCommit: () => Promise<void>;
+  readonly beforeCommit: (clock: number) => Promise<void>;
   readonly onCommitted: (manifest: Manifest) => void;
   /** Hears of a checkpoint before it is offered to the coordinator and after it became the latest. */
   readonly record?: (phase: 'offered' | 'committed', manifest: Manifest) => void;
@@ -72,7 +72,7 @@ export class CheckpointCommitter {
     if (clock <= this.#newest) return;
     try {
       // First: what is described below is known only when the mask update of this clock is.
-      await beforeCommit();
+      await beforeCommit(clock);
       const manifest: Manifest = {
         version: 1,
         generation,

@@ -11,6 +11,8 @@ export interface EvaluationsOptions {
   readonly holders: () => readonly number[];
   readonly onEvaluated: (evaluation: Evaluation) => void;
   readonly warn: (message: string) => void;
+  /** Hears of an evaluation that can no longer be had. */
+  readonly onLost?: (clock: number) => void;
 }
 
 interface Round {
@@ -50,6 +52,7 @@ export class Evaluations {
     if (chunks() === 0 || this.#rounds.has(clock)) return;
     const begun: Round = { round: new EvaluationRound(clock, chunks()), holders: new Set(holders()) };
     this.#rounds.set(clock, begun);
+    if (begun.holders.size === 0 && clock !== this.#options.training.steps) this.#options.onLost?.(clock);
     this.#ask(begun, begun.round.missing);
   }
 
@@ -71,6 +74,7 @@ export class Evaluations {
       else if (clock !== this.#options.training.steps) {
         this.#rounds.delete(clock);
         this.#options.warn(`the evaluation of step ${clock} is lost with the last worker that held its weights`);
+        this.#options.onLost?.(clock);
       }
     }
   }

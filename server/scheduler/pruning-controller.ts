@@ -1,9 +1,12 @@
 import type { ParameterServerClient } from '../../protos/generated/whittle/ParameterServer.ts';
+import type { Manifest } from '../../shared/checkpoint/manifest.ts';
+import { checkpointName } from '../../shared/checkpoint/manifest-file.ts';
 import type { RunConfig } from '../../shared/config/types.ts';
 import type { ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { unary } from '../../shared/rpc/client.ts';
 import { selectionToMessage } from '../../shared/rpc/selection-messages.ts';
-import { planMaskUpdate, type RuleReport } from '../../shared/sparsity/mask-update.ts';
+import type { GuardNote } from '../../shared/sparsity/guard.ts';
+import { type MaskPlan, planMaskUpdate, raisesSparsity, type RuleReport } from '../../shared/sparsity/mask-update.ts';
 import { matchedParameters } from '../../shared/sparsity/rules.ts';
 import { failpoint, failpointAfterSend } from '../../shared/telemetry/failpoints.ts';
 import type {
@@ -13,6 +16,7 @@ import type {
   Selection,
   SelectionSource,
 } from '../../shared/sparsity/selection.ts';
+import type { GuardLeave } from './run/guard-desk.ts';
 import type { ModelUnits } from '../../shared/model-graph/unit-groups.ts';
 
 const HISTOGRAM_DEADLINE_MS = 30_000;
@@ -32,6 +36,18 @@ export interface CommitRecord {
   /** Per server, in cut order. */
   readonly selections: readonly (readonly Selection[])[];
   readonly reports: readonly RuleReport[];
+  /** What the guard made of the step; absent: no guard. */
+  readonly guard?: GuardNote;
+  /** Name of the checkpoint whose weights, slots, mask and state are put back; absent: none. */
+  readonly restoreFrom?: string;
+}
+
+/** What the guard has to say at a mask step; see GuardDesk. */
+export interface GuardVoice {
+  leaveAt(step: number): GuardLeave;
+  settle(step: number, raises: boolean): GuardNote;
+  /** The checkpoint of a mask update, once it is durable. */
+  saved(clock: number): Promise<Manifest>;
 }
 
 export interface CommittedUpdate extends CommitRecord {
@@ -39,12 +55,7 @@ export interface CommittedUpdate extends CommitRecord {
   readonly sparsity: number;
 }
 
-/**
- * Decides and commits one mask update while all servers hold at `step`.
- * Guarantee: histograms are read-only and repeatable, the record is a function of the held weights and the run
- * file alone, and applying it twice is applying it once; so this may be repeated from the start at any point.
- */
-export async function updateMask(options: {
+export interface MaskUpdateOptions {
   readonly generation: number;
   readonly step: number;
   readonly maskEpoch: number;
@@ -54,26 +65,42 @@ export async function updateMask(options: {
   readonly units: ModelUnits;
   readonly cuts: readonly number[];
   readonly servers: readonly ServerHandle[];
+  /** Null: no guard. */
+  readonly guard: GuardVoice | null;
   /** Hears of the record before any server is sent it. */
   readonly onDecided?: (record: CommitRecord) => void;
   readonly signal: AbortSignal;
-}): Promise<CommittedUpdate> {
-  const { generation, step, config, space, servers, signal } = options;
-  const plan = await planMaskUpdate({
-    rules: config.sparsity,
-    space,
-    begun: options.begun,
-    units: options.units,
-    step,
-    seed: config.seed,
-    cuts: options.cuts,
-    sources: servers.map((server) => remoteSource(server, generation, step, signal)),
-  });
-  const { selections, reports } = plan;
-  const record = { generation, step, maskEpoch: options.maskEpoch, selections, reports };
+}
+
+/**
+ * Decides and commits one mask update while all servers hold at `step`.
+ * Guarantee: histograms are read-only and repeatable, the record is a function of the held weights and the run
+ * file alone, and applying it twice is applying it once; so this may be repeated from the start at any point.
+ */
+export async function updateMask(options: MaskUpdateOptions): Promise<CommittedUpdate> {
+  const { generation, step, guard } = options;
+  const leave = guard?.leaveAt(step) ?? { kind: 'update', catchesUp: false };
+  const unchanged: MaskPlan = { selections: options.servers.map(() => []), reports: [] };
+  const planned = leave.kind === 'update' ? await planAt(options, leave.catchesUp) : unchanged;
+  const restoreFrom = leave.kind === 'restore' && guard ? checkpointNameOf(await guard.saved(leave.to)) : undefined;
+  const note = guard?.settle(step, raisesSparsity(planned));
+  const { selections, reports } = note?.action === 'held' ? unchanged : planned;
+  const record: CommitRecord = {
+    ...{ generation, step, maskEpoch: options.maskEpoch, selections, reports },
+    ...(note === undefined ? {} : { guard: note }),
+    ...(restoreFrom === undefined ? {} : { restoreFrom }),
+  };
   options.onDecided?.(record);
   failpoint('commit.decided', step);
   return commitMask(record, options);
+}
+
+function planAt(options: MaskUpdateOptions, catchesUp: boolean): Promise<MaskPlan> {
+  const { generation, step, config, space, begun, units, cuts, servers, signal } = options;
+  return planMaskUpdate({
+    ...{ rules: config.sparsity, space, begun, units, step, catchesUp, seed: config.seed, cuts },
+    sources: servers.map((server) => remoteSource(server, generation, step, signal)),
+  });
 }
 
 /**
@@ -121,10 +148,15 @@ async function commit(server: ServerHandle, record: CommitRecord, signal: AbortS
       maskEpoch: record.maskEpoch,
       selections: (record.selections[server.rank] ?? []).map(selectionToMessage),
       record: JSON.stringify(record),
+      restoreFrom: record.restoreFrom ?? '',
     },
     { deadlineMilliseconds: COMMIT_DEADLINE_MS, signal },
   );
   return reply.survivors;
+}
+
+function checkpointNameOf({ clock, generation }: Manifest): string {
+  return checkpointName(clock, generation);
 }
 
 function remoteSource(server: ServerHandle, generation: number, step: number, signal: AbortSignal): SelectionSource {

@@ -6,6 +6,7 @@ import { type Adoption, adoptionOf } from './adoption.ts';
 import type { Member, MemberListener } from './members.ts';
 import { endingOf } from './run/ending.ts';
 import { Gathering } from './run/gathering.ts';
+import { GuardDesk } from './run/guard-desk.ts';
 import { MaskUpdates } from './run/mask-updates.ts';
 import { receive } from './run/reports.ts';
 import { RunCheckpoints } from './run/run-checkpoints.ts';
@@ -54,18 +55,20 @@ export class Run implements MemberListener {
     const workforce = (this.#workforce = new Workforce({ ...options, descriptions, servers }));
     const stopCut = (this.#stopCut = new StopCut({ members, progress, steps: config.training.steps }));
     const maybeOver = (): void => this.#maybeOver();
+    const guard = guardOf(options, start);
     const training = (this.#training = new Training({
-      ...{ run: options, end, descriptions, workforce },
+      ...{ run: options, end, descriptions, workforce, guard },
       onProgress: maybeOver,
     }));
     const masks = (this.#masks = new MaskUpdates({
-      ...{ ...options, end, maskEpoch: start?.maskEpoch ?? 0 },
+      ...{ ...options, end, guard, maskEpoch: start?.maskEpoch ?? 0 },
+      saved: (clock) => this.#checkpoints.saved(clock),
       onCommitted: () => training.advance(),
     }));
     this.#gathering = new Gathering({ ...options, described: () => workforce.members.length, signal });
     this.#checkpoints = new RunCheckpoints({
-      ...{ run: options, end, descriptions },
-      maskSettled: () => masks.settled(),
+      ...{ run: options, end, descriptions, guard },
+      maskSettled: (clock) => masks.settled(clock),
       isLast: (clock) => clock >= config.training.steps || (stopCut.clock >= 0 && clock >= stopCut.clock),
       onCommitted: maybeOver,
     });
@@ -166,6 +169,8 @@ export class Run implements MemberListener {
     const { takeover, members, generation, restored } = this.#options;
     await this.#gathering.all();
     if (takeover) {
+      if (this.#options.config.guard !== undefined)
+        throw new WhittleError('ROLE_LOST', 'what the guard knew was lost with the scheduler before');
       const adoption = adoptionOf(members.of('server'), generation, takeover.latest);
       if (adoption) return this.#adopt(adoption);
       throw new WhittleError('ROLE_LOST', 'the servers lost what they held while there was no scheduler');
@@ -240,4 +245,14 @@ export class Run implements MemberListener {
   #recordMember({ role, rank, pid }: Member, change: 'joined' | 'left' | 'lost'): void {
     this.#options.history.record({ kind: 'member', generation: this.#options.generation, role, rank, pid, change });
   }
+}
+
+function guardOf({ config, progress, log }: RunOptions, start: Manifest | null): GuardDesk | null {
+  const { guard } = config;
+  if (guard === undefined) return null;
+  return new GuardDesk({
+    ...{ config, guard, start },
+    onChanged: (record) => progress.guarded(record),
+    onDecided: (decision) => log.info({ ...decision }, decision.said),
+  });
 }

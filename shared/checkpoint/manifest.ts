@@ -1,4 +1,5 @@
 import type { RunConfig } from '../config/types.ts';
+import type { GuardRecord } from '../sparsity/guard.ts';
 import type { ModelDescription } from '../layout/model-description.ts';
 
 export const MANIFEST_VERSION = 1;
@@ -38,6 +39,8 @@ export interface Manifest {
   readonly testAccuracy: number | null;
   /** Interventions that the values have been through; absent: none. See interventions/calendar.ts. */
   readonly interventions?: readonly string[];
+  /** What the guard knows after the mask update of this clock and all evaluations before it; absent: no guard. */
+  readonly guard?: GuardRecord;
   readonly writtenAt: string;
 }
 

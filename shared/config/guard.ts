@@ -1,6 +1,5 @@
 import type * as z from 'zod';
 import { choice, mapping, real, whole } from './fields.ts';
-import type { Problem } from './source.ts';
 
 /*
  * The run file's key `guard`: pruning waits, or goes back, while the evaluation has become worse than a band allows.
@@ -24,21 +23,3 @@ export const guardSchema = mapping('holds or undoes pruning while the evaluation
 }).optional();
 
 export type GuardConfig = NonNullable<z.output<typeof guardSchema>>;
-
-/** A guard needs something to guard, and evaluations to tell. `evaluateEvery` undefined: the default, one epoch. */
-export function guardProblems(
-  guard: GuardConfig | undefined,
-  others: { readonly numRules: number; readonly evaluateEvery: number | undefined },
-): Problem[] {
-  if (guard === undefined) return [];
-  const problems: Problem[] = [];
-  if (others.numRules === 0)
-    problems.push({ path: ['guard'], message: 'guard has nothing to hold: add a rule to sparsity, or remove guard' });
-  if (others.evaluateEvery === 0) {
-    problems.push({
-      path: ['guard'],
-      message: 'guard needs evaluations during the run, and training.evaluateEvery is 0; set it, such as 500',
-    });
-  }
-  return problems;
-}

@@ -22,6 +22,12 @@ export function checkShrink(document: RunFileDocument, { trainExamples }: Pick<R
       '{neuron: {norm: 2}} or {filter: {norm: 2}}, or remove the key';
     return [{ path: ['shrink'], message }];
   }
+  if (document.guard !== undefined) {
+    const message =
+      'shrink does not go with guard, which may hold rules back past it, or go back to the whole model; shrink the ' +
+      'result with `export --shrink`';
+    return [{ path: ['shrink'], message }];
+  }
   const at = toStep(shrink.atStep, document, trainExamples);
   if (at === undefined) return [];
   const steps = numSteps(document, trainExamples);

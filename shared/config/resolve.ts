@@ -1,5 +1,6 @@
 import type { ParameterSpec } from '../layout/model-description.ts';
 import { matchesGlob } from '../sparsity/glob.ts';
+import { checkGuard } from './check-guard.ts';
 import { checkRewind, resolveRewind } from './resolve-rewind.ts';
 import { checkShrink, resolveShrink } from './resolve-shrink.ts';
 import { checkClustering, resolveClustering } from './resolve-clustering.ts';
@@ -39,6 +40,7 @@ export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
     ...checkQuantization(document, facts),
     ...checkRewind(document, facts),
     ...checkShrink(document, facts),
+    ...checkGuard(document, facts),
     ...checkGlob(training.decay.match, ['training', 'decay', 'match'], facts.parameterNames),
   ];
   if (problems.length > 0) throw runFile.source.error(problems);
@@ -75,6 +77,7 @@ export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
     ...resolveQuantization(document, facts.trainExamples),
     ...resolveRewind(document, facts.trainExamples),
     ...resolveShrink(document, facts.trainExamples),
+    ...(document.guard === undefined ? {} : { guard: document.guard }),
     kernels,
     wire,
     checkpoint,

@@ -9,6 +9,7 @@ import { decayProblems } from './decay.ts';
 import { problemsOf, valueAt } from './problems.ts';
 import { faultProblems } from './faults.ts';
 import { checkClustering } from './resolve-clustering.ts';
+import { checkGuard } from './check-guard.ts';
 import { checkQuantization } from './resolve-quantization.ts';
 import { checkRules } from './resolve-sparsity.ts';
 import { isPath, runFileSchema, type RunFileDocument, workerRange } from './schema.ts';
@@ -64,6 +65,7 @@ export function parseRunFile(text: string, path: string, options: { readonly set
     ...checkRules(document, {}),
     ...checkClustering(document, {}),
     ...checkQuantization(document, {}),
+    ...checkGuard(document, {}),
     ...faultProblems(document),
   );
   if (problems.length > 0) throw source.error(problems);

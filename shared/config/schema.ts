@@ -3,6 +3,7 @@ import { clusteringSchema } from './clustering.ts';
 import { coordinationSchema } from './coordination.ts';
 import { decaySchema } from './decay.ts';
 import { choice, flag, kinds, mapping, only, real, whole } from './fields.ts';
+import { guardSchema } from './guard.ts';
 import { rewindSchema } from './rewind.ts';
 import { shrinkSchema } from './shrink.ts';
 import { sparsitySchema } from './schema-sparsity.ts';
@@ -182,6 +183,7 @@ export const runFileSchema = mapping('A Whittle run file', {
   sparsity: sparsitySchema,
   rewind: rewindSchema,
   shrink: shrinkSchema,
+  guard: guardSchema,
   initialize: initializeSchema,
   distillation: distillationSchema,
   clustering: clusteringSchema,

@@ -1,3 +1,4 @@
+import type { GuardConfig } from './guard.ts';
 import type { RewindConfig } from './rewind.ts';
 import type { ClusteringConfig } from './clustering.ts';
 import type { DistillationConfig } from './distillation.ts';
@@ -29,6 +30,8 @@ export interface RunConfig {
   readonly rewind?: readonly RewindConfig[];
   /** Absent: units that die stay in the model, as zeros. */
   readonly shrink?: ShrinkConfig;
+  /** Absent: pruning goes by its schedules alone. */
+  readonly guard?: GuardConfig;
   readonly initialize?: InitializeConfig;
   readonly distillation?: DistillationConfig;
   readonly clustering?: ClusteringConfig;

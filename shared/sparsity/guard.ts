@@ -8,11 +8,10 @@ import type { GuardConfig } from '../config/guard.ts';
  * The reference is the best evaluation so far, before pruning or after it began, so that a model that prunes while it
  * still learns is measured against what it could do, and without an evaluation before pruning the first one counts.
  *
- * Decisions are functions of this order alone: an update at step t waits for all evaluations of clocks below t
- * (`awaitedEvaluation`), however long they take; a restore, like a skipped or caught-up update, takes effect at the next
- * step with an update of the plan (or `isCatchUpStep`) after the evaluation that decided; and a checkpoint of clock t
- * keeps the state that has seen the update at t and all evaluations below t. So a run that resumes decides as one that
- * was never stopped.
+ * Decisions are functions of this order alone: a mask step t (see mask-steps.ts) waits for all evaluations of clocks
+ * below t, however long they take; a restore, like a skipped or caught-up update, takes effect at the next mask step
+ * after the evaluation that decided; and a checkpoint of clock t keeps the state that has seen the update at t and all
+ * evaluations below t. So a run that resumes decides as one that was never stopped.
  */
 
 /** Plain JSON, kept in manifests. */
@@ -30,6 +29,8 @@ export interface GuardState {
   readonly safeUpdate: number | null;
   /** An update was skipped, or undone, and none has caught up since. */
   readonly owed: boolean;
+  /** Clock of the mask update that the next mask step puts back; null: none is to be. */
+  readonly restoring: number | null;
 }
 
 /** What a guard decided, for commit records, metrics and reports. */
@@ -42,6 +43,25 @@ export interface GuardDecision {
   readonly reference: number;
   /** Restore: clock of the mask update whose weights, slots and mask are put back. */
   readonly to?: number;
+}
+
+/** With its words (`sayDecision`), for whoever shows it without the run file. */
+export type SaidDecision = GuardDecision & { readonly said: string };
+
+/** A guard's state and all it decided so far, oldest first. */
+export interface GuardRecord {
+  readonly state: GuardState;
+  readonly decisions: readonly SaidDecision[];
+}
+
+/** What became of a mask step under a guard. */
+export interface GuardNote {
+  /** `idle`: a step to catch up at, and nothing to catch up with. */
+  readonly action: 'updated' | 'caughtUp' | 'held' | 'restored' | 'idle';
+  /** Restored: clock of the mask update that was put back. */
+  readonly to?: number;
+  /** Decisions since the mask step before. */
+  readonly decisions: readonly SaidDecision[];
 }
 
 export interface GuardEvaluation {
@@ -60,6 +80,7 @@ export function guardState(): GuardState {
     lastUpdate: null,
     safeUpdate: null,
     owed: false,
+    restoring: null,
   };
 }
 
@@ -69,7 +90,8 @@ export function guardState(): GuardState {
  *
  * After `patience` evaluations outside in a row: `hold`, or with `action: restore` a `restore` that also holds, unless no
  * mask update was made since the last evaluation inside, or none is known to be good, where undoing cannot heal: then
- * `hold`. The first evaluation inside while holding: `resume`.
+ * `hold`. The first evaluation inside while holding: `resume`. Between a restore's decision and its effect nothing is
+ * decided: what is evaluated there is about to be undone.
  * @throws RUN_FILE where the evaluation has no such metric, INTERNAL where it is not the next one
  */
 export function onEvaluation(
@@ -89,6 +111,7 @@ export function onEvaluation(
     );
   }
   const seen = { ...state, evaluatedAt: step };
+  if (state.restoring !== null) return { state: seen, decision: null };
   const before = state.reference;
   if (before === null) {
     const first = { ...seen, reference: metric, safeUpdate: state.lastUpdate };
@@ -106,7 +129,7 @@ export function onEvaluation(
   if (config.action === 'hold' || safeUpdate === null || safeUpdate === lastUpdate)
     return { state: held, decision: { step, kind: 'hold', metric, reference: before } };
   return {
-    state: { ...held, lastUpdate: safeUpdate, owed: true },
+    state: { ...held, restoring: safeUpdate },
     decision: { step, kind: 'restore', metric, reference: before, to: safeUpdate },
   };
 }
@@ -115,6 +138,7 @@ export function onEvaluation(
  * Asks at a mask update of the plan. `raises`: it would raise sparsity; others (regrowth at the same sparsity, a dense
  * phase) are made also while holding. An update that is made takes the schedule's sparsity of its own step, so the first
  * one after a hold catches up with all that were skipped.
+ * Where a restore is due, it takes the place of the update.
  * @throws INTERNAL where evaluations of its clock or later were seen
  */
 export function onUpdate(
@@ -125,31 +149,28 @@ export function onUpdate(
   if (step <= state.evaluatedAt || step < (state.lastUpdate ?? 0)) {
     throw new WhittleError('INTERNAL', `the guard was asked about the mask update of step ${step} out of order`);
   }
+  const { restoring } = state;
+  if (restoring !== null)
+    return { state: { ...state, lastUpdate: restoring, restoring: null, owed: true }, isMade: false };
   if (state.holding && raises) return { state: { ...state, owed: true }, isMade: false };
   return { state: { ...state, lastUpdate: step, owed: state.holding && state.owed }, isMade: true };
 }
 
-/**
- * Is `step` one at which an update that is owed may be made up for after the plan's last: the steps `frequency` apart
- * from it. Under a guard servers hold there for the scheduler as at updates of the plan.
- */
-export function isCatchUpStep(
-  step: number,
-  plan: { readonly lastUpdate: number; readonly frequency: number },
-): boolean {
-  return step > plan.lastUpdate && (step - plan.lastUpdate) % plan.frequency === 0;
-}
-
-/** Is there something to make up for at an `isCatchUpStep`? */
+/** Is there something to make up for, and may it be? */
 export function owesUpdate(state: GuardState): boolean {
   return state.owed && !state.holding;
 }
 
-/** Clock of the last evaluation that a mask update at `step` must have seen; null: there is none before it. */
-export function awaitedEvaluation(step: number, evaluateEvery: number): number | null {
-  if (evaluateEvery <= 0) return null;
-  const clock = Math.floor((step - 1) / evaluateEvery) * evaluateEvery;
-  return clock >= evaluateEvery ? clock : null;
+/** A decision in words: `guard held at step 1200: accuracy 96.10 % below 97.00 %`. */
+export function sayDecision({ metric, band }: GuardConfig, decision: GuardDecision): string {
+  const { step, kind, reference, to } = decision;
+  const isAccuracy = metric === 'accuracy';
+  const bound = isAccuracy ? reference - band : reference * (1 + band);
+  const show = (value: number): string => (isAccuracy ? `${(100 * value).toFixed(2)} %` : value.toFixed(4));
+  const side = isAccuracy ? 'below' : 'above';
+  const compared = `${metric} ${show(decision.metric)} ${kind === 'resume' ? 'not ' : ''}${side} ${show(bound)}`;
+  const did = { hold: 'held', resume: 'went on', restore: `goes back to the mask update of step ${to ?? 0}` }[kind];
+  return `guard ${did} at step ${step}: ${compared}`;
 }
 
 function isInside({ metric, band }: GuardConfig, value: number, reference: number): boolean {

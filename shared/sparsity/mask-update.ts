@@ -22,6 +22,8 @@ export interface MaskUpdate {
   readonly units: ModelUnits;
   /** Those rules act whose schedule has an update at this step. */
   readonly step: number;
+  /** Also those act that have begun and have none: what a guard held back is made up for. They regrow nothing. */
+  readonly catchesUp?: boolean;
   /** The run's, for criteria that draw lots. */
   readonly seed: number;
   /** The servers, in cut order. */
@@ -73,8 +75,10 @@ export async function planMaskUpdate(update: MaskUpdate): Promise<MaskPlan> {
   const { rules, space, begun = space, step, sources, cuts, seed } = update;
   let selections: Selections = everywhere(sources.length, []);
   const reports: RuleReport[] = [];
-  for (const [index, rule] of rules.entries()) {
-    if (!isUpdateStep(rule.schedule, step)) continue;
+  for (const [index, each] of rules.entries()) {
+    const isOwn = isUpdateStep(each.schedule, step);
+    if (!isOwn && !(update.catchesUp === true && step > each.schedule.beginStep)) continue;
+    const rule = isOwn ? each : { ...each, regrowth: 'none' as const };
     const units = unitsInPlay(rule, space, update.units);
     const parameters = units?.parameters ?? matches(rule, space);
     const wanted = allocate(rule, units?.parameters ?? matches(rule, begun), step);
@@ -109,6 +113,11 @@ function plan(state: RuleState): Promise<Decision> {
   const { granularity, criterion } = state.rule;
   const isLocal = granularity === 'element' && criterionNamed(criterion).normalize === undefined;
   return isLocal ? planElements(state) : planGathered(state);
+}
+
+/** Whether a plan leaves any rule more dead units than it found. */
+export function raisesSparsity({ reports }: MaskPlan): boolean {
+  return reports.some(({ newlyRemoved, grown = 0 }) => newlyRemoved > grown);
 }
 
 /** The first update of a rule with regrowth only removes, by a criterion of its own. */

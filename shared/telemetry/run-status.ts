@@ -1,3 +1,5 @@
+import type { GuardNote, GuardRecord } from '../sparsity/guard.ts';
+
 /** What `status` shows and the scheduler's Status and Watch rpcs answer, as JSON; also `status.json` in the run directory. */
 export interface RunStatus {
   readonly runId: string;
@@ -29,6 +31,8 @@ export interface RunStatus {
   readonly startedAt: string;
   readonly updatedAt: string;
   readonly failure: RunFailure | null;
+  /** Absent: no guard. */
+  readonly guard?: GuardRecord;
   /** What a scheduler that takes over counts on from; as of `step`. */
   readonly totals: {
     readonly resumedFrom: number | null;
@@ -120,6 +124,8 @@ export interface RunResult {
   readonly checkpoint: string | null;
   readonly layers: readonly LayerResult[];
   readonly failure: RunFailure | null;
+  /** Absent: no guard. */
+  readonly guard?: GuardRecord;
 }
 
 export interface LayerResult {
@@ -153,4 +159,6 @@ export interface StepMetrics {
   readonly bytesPulled: number;
   /** Rank of the worker whose copy of slice k was applied. */
   readonly workers: readonly number[];
+  /** Of mask steps at which a guard did other than the schedule, or since the last of which it decided something. */
+  readonly guard?: GuardNote;
 }

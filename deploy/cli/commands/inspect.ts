@@ -7,7 +7,7 @@ import { defineCommand } from '../command.ts';
 import { findCheckpoint } from '../find-run.ts';
 import { formatLayers } from '../layer-table.ts';
 import { formatBytes, formatCount, formatPercent } from '../quantities.ts';
-import { formatPairs } from '../report.ts';
+import { formatGuard, formatPairs } from '../report.ts';
 import { runsOption } from '../run-command.ts';
 import { formatTable } from '../table.ts';
 
@@ -71,6 +71,7 @@ export const command = defineCommand({
       fingerprint,
       bytes,
       ...digests,
+      ...(manifest.guard === undefined ? {} : { guard: manifest.guard }),
       layers,
       shards,
     };
@@ -83,6 +84,7 @@ export const command = defineCommand({
           ['backend', fingerprint],
           ['sparsity', `${formatPercent(sparsity)}, ${formatPercent(parameterSparsity)} of all parameters`],
           ...(testAccuracy === null ? [] : [['test accuracy', formatPercent(testAccuracy)] as const]),
+          ...formatGuard(manifest.guard),
           ['size', formatBytes(bytes)],
           ['weights digest', digests.weightsDigest],
           ['mask digest', digests.maskDigest],

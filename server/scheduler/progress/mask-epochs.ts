@@ -1,8 +1,11 @@
+import type { GuardNote } from '../../../shared/sparsity/guard.ts';
 import type { CompletedStep } from '../step-ledger.ts';
 
 export interface MaskInForce {
   readonly epoch: number;
   readonly sparsity: number;
+  /** What a guard made of the step that began it. */
+  readonly guard?: GuardNote;
 }
 
 /**
@@ -44,6 +47,7 @@ export class MaskEpochs {
     if (!mask || (next.isUpdate && mask.step < next.step.step)) return null;
     this.#epochs = this.#epochs.filter(({ step }) => step >= mask.step);
     this.#held.shift();
-    return { step: next.step, mask };
+    const { epoch, sparsity } = mask;
+    return { step: next.step, mask: mask.step === next.step.step ? mask : { epoch, sparsity } };
   }
 }

@@ -5,6 +5,7 @@ import type { Manifest } from '../../../shared/checkpoint/manifest.ts';
 import { CheckpointStore } from '../../../shared/checkpoint/store.ts';
 import type { RunConfig } from '../../../shared/config/types.ts';
 import type { ParameterSpace } from '../../../shared/layout/parameter-space.ts';
+import type { GuardRecord } from '../../../shared/sparsity/guard.ts';
 import { isTargetExact, targetSparsityAt } from '../../../shared/sparsity/rules.ts';
 import type {
   LayerResult,
@@ -43,6 +44,8 @@ export interface Digests {
 }
 
 const NO_MASK: MaskInForce = { epoch: 0, sparsity: 0 };
+/** What a guard does where all is well. */
+const USUAL: readonly string[] = ['updated', 'idle'];
 
 /** What is known of a run's progress; makes status, metrics and the result from it. Decides nothing. */
 export class RunProgress {
@@ -62,6 +65,7 @@ export class RunProgress {
   #space: ParameterSpace | null = null;
   #lastCheckpoint: Manifest | null = null;
   #slices = new Map<number, readonly number[]>();
+  #guard: GuardRecord | null = null;
 
   constructor(options: ProgressOptions) {
     this.#options = options;
@@ -182,11 +186,17 @@ export class RunProgress {
     this.#flush();
   }
 
-  maskCommitted({ step, maskEpoch: epoch, sparsity }: CommittedUpdate): void {
-    this.#epochs.committed(step, { epoch, sparsity });
+  maskCommitted({ step, maskEpoch: epoch, sparsity, guard }: CommittedUpdate): void {
+    const isNotable = guard !== undefined && (guard.decisions.length > 0 || !USUAL.includes(guard.action));
+    this.#epochs.committed(step, { epoch, sparsity, ...(isNotable ? { guard } : {}) });
     // Otherwise it comes into force with its step, so that step, loss, target and sparsity are told of one step.
     if (step <= this.#step) this.#mask = { epoch, sparsity };
     this.#flush();
+  }
+
+  guarded(record: GuardRecord): void {
+    this.#guard = record;
+    this.#options.onChange();
   }
 
   evaluated(evaluation: Evaluation): void {
@@ -240,6 +250,7 @@ export class RunProgress {
       startedAt: this.#startedAt.toISOString(),
       updatedAt: new Date().toISOString(),
       failure,
+      ...(this.#guard ? { guard: this.#guard } : {}),
       totals: { resumedFrom, stepsComputed, slicesByWorker, bytes, recoveries },
     };
   }
@@ -278,6 +289,7 @@ export class RunProgress {
       checkpoint: this.#lastCheckpoint && new CheckpointStore(runDirectory).folderOf(this.#lastCheckpoint),
       layers,
       failure,
+      ...(this.#guard ? { guard: this.#guard } : {}),
     };
   }
 
@@ -298,6 +310,7 @@ export class RunProgress {
         bytesPushed: step.bytesPushed,
         bytesPulled: step.bytesPulled,
         workers: step.sliceWorkers,
+        ...(mask.guard ? { guard: mask.guard } : {}),
       };
       this.#totals.count(record);
       this.#totals.countMasks(step.bytesMasks);

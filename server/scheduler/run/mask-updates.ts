@@ -1,18 +1,25 @@
 import { WhittleError } from '../../../shared/errors.ts';
 import { retry } from '../../../shared/rpc/deadline.ts';
+import type { Manifest } from '../../../shared/checkpoint/manifest.ts';
 import type { Adoption } from '../adoption.ts';
 import { commitMask, type CommittedUpdate, sparsityOf, updateMask } from '../pruning-controller.ts';
 import { recordDecided } from '../scheduler-history.ts';
+import type { GuardDesk } from './guard-desk.ts';
 import type { RunEnd } from './run-end.ts';
 import type { RunOptions } from './run-options.ts';
 import type { Ground } from './server-group.ts';
 
 const HOLD_MS = 300_000;
+/** More than checkpoints can be behind. */
+const KEPT_UPDATES = 64;
 
 export type MaskUpdatesOptions = Pick<RunOptions, 'config' | 'generation' | 'history' | 'progress' | 'takeover'> & {
   /** Mask epoch that the generation starts from. */
   readonly maskEpoch: number;
   readonly end: RunEnd;
+  readonly guard: GuardDesk | null;
+  /** The checkpoint of a clock, once it is durable. */
+  readonly saved: (clock: number) => Promise<Manifest>;
   /** Told when steps that waited for a commit may be complete. */
   readonly onCommitted: () => void;
 };
@@ -25,6 +32,8 @@ export class MaskUpdates {
   #ground: Ground | null = null;
   #maskEpoch: number;
   #updating: Promise<void> = Promise.resolve();
+  /** The newest updates, oldest first. */
+  #begun: readonly { readonly step: number; readonly done: Promise<void> }[] = [];
 
   constructor(options: MaskUpdatesOptions) {
     this.#options = options;
@@ -47,6 +56,7 @@ export class MaskUpdates {
       this.#updating = this.#committing(unfinished.step, () =>
         commitMask(unfinished, { config, ...ground, signal: end.signal }),
       );
+      this.#begun = [{ step: unfinished.step, done: this.#updating }];
       await this.#updating;
     }
     for (const step of [...this.#holds.keys()]) this.#updateWhereHeld(step);
@@ -59,38 +69,47 @@ export class MaskUpdates {
     this.#updateWhereHeld(step);
   }
 
-  /** Resolves with the newest update; a server may have written its shard before we heard that it has the mask. */
-  settled(): Promise<void> {
-    return this.#updating;
+  /**
+   * Resolves when the mask of a clock is known; a server may have written its shard before we heard that it has it.
+   * Later updates are not waited for: one that puts the mask of this clock back waits for its checkpoint.
+   */
+  settled(clock: number): Promise<void> {
+    return this.#begun.findLast(({ step }) => step <= clock)?.done ?? Promise.resolve();
   }
 
   /** Begins a mask update once all servers hold; a scheduler that takes over hears of holds before it is ready. */
   #updateWhereHeld(step: number): void {
-    const { generation, config, history, end } = this.#options;
+    const { generation, config, history, guard, saved, end } = this.#options;
     const ground = this.#ground;
     if (!ground || (this.#holds.get(step)?.size ?? 0) < config.cluster.servers) return;
     this.#holds.delete(step);
     // One after the other: the epoch of the next follows from the one before.
-    this.#updating = this.#updating.then(() =>
-      this.#committing(step, () =>
-        updateMask({
-          generation,
-          step,
-          maskEpoch: this.#maskEpoch + 1,
-          config,
-          ...ground,
-          onDecided: (record) => recordDecided(history, record),
-          signal: end.signal,
-        }),
-      ),
-    );
+    const update = (): Promise<CommittedUpdate> =>
+      updateMask({
+        generation,
+        step,
+        maskEpoch: this.#maskEpoch + 1,
+        config,
+        ...ground,
+        guard: guard && { leaveAt: (at) => guard.leaveAt(at), settle: (...asked) => guard.settle(...asked), saved },
+        onDecided: (record) => recordDecided(history, record),
+        signal: end.signal,
+      });
+    const wait = (): Promise<void> => guard?.seenBelow(step, end.signal) ?? Promise.resolve();
+    this.#updating = this.#updating.then(() => this.#committing(step, update, wait));
+    this.#begun = [...this.#begun, { step, done: this.#updating }].slice(-KEPT_UPDATES);
   }
 
   /** One mask update, again from its start where a server did not answer: a record applied twice is applied once. */
-  async #committing(step: number, update: () => Promise<CommittedUpdate>): Promise<void> {
+  async #committing(
+    step: number,
+    update: () => Promise<CommittedUpdate>,
+    before: () => Promise<void> = () => Promise.resolve(),
+  ): Promise<void> {
     const { end, progress, takeover, onCommitted } = this.#options;
     try {
       const what = `the mask update of step ${step}`;
+      await before();
       const record = await retry(update, { deadlineMilliseconds: HOLD_MS, what, signal: end.signal });
       this.#maskEpoch = record.maskEpoch;
       progress.maskCommitted(record);

@@ -5,6 +5,7 @@ import { CheckpointCommitter } from '../checkpoint-committer.ts';
 import { recordCheckpoint } from '../scheduler-history.ts';
 import { Signal } from '../signal.ts';
 import type { WorkerDescriptions } from '../worker-descriptions.ts';
+import type { GuardDesk } from './guard-desk.ts';
 import { INITIAL_MS } from './server-group.ts';
 import { waitFor } from './gathering.ts';
 import type { RunEnd } from './run-end.ts';
@@ -14,8 +15,9 @@ export interface RunCheckpointsOptions {
   readonly run: RunOptions;
   readonly end: RunEnd;
   readonly descriptions: WorkerDescriptions;
-  /** Resolves when what a checkpoint says of its mask is known. */
-  readonly maskSettled: () => Promise<void>;
+  /** Resolves when what a checkpoint of this clock says of its mask is known. */
+  readonly maskSettled: (clock: number) => Promise<void>;
+  readonly guard: GuardDesk | null;
   /** Whether the run cannot go on without a checkpoint of this clock, as it ends there. */
   readonly isLast: (clock: number) => boolean;
   readonly onCommitted: () => void;
@@ -28,6 +30,8 @@ export class RunCheckpoints {
   readonly #first = new Signal<Manifest>();
   #last: Manifest | null;
   #isTroubled = false;
+  /** Set with the next checkpoint that is committed. */
+  #news = new Signal<void>();
 
   constructor(options: RunCheckpointsOptions) {
     this.#options = options;
@@ -39,11 +43,12 @@ export class RunCheckpoints {
       generation,
       servers: config.cluster.servers,
       keep: config.checkpoint.keep,
-      needed: (clock) => clocksNeeded(config, clock),
+      needed: (clock) => [...clocksNeeded(config, clock), ...(options.guard?.clocksNeeded ?? [])],
       after: takeover?.latest?.clock ?? -1,
       describe: (clock, maskEpoch) => this.#describe(clock, maskEpoch),
-      beforeCommit: async () => {
-        await options.maskSettled();
+      beforeCommit: async (clock) => {
+        await options.maskSettled(clock);
+        await options.guard?.seenBelow(clock, options.end.signal);
         await flushMetrics();
       },
       record: (phase, manifest) => recordCheckpoint(history, phase, manifest),
@@ -62,6 +67,27 @@ export class RunCheckpoints {
   first(): Promise<Manifest> {
     const what = (): string => 'checkpoint 0 to be written';
     return waitFor(this.#first, { milliseconds: INITIAL_MS, what, signal: this.#options.end.signal });
+  }
+
+  /**
+   * The checkpoint of an earlier clock of this run, once it is durable. Errors: CHECKPOINT where it is damaged,
+   * DEADLINE where it could not be written.
+   */
+  async saved(clock: number): Promise<Manifest> {
+    const { store, generation, restored } = this.#options.run;
+    const { signal } = this.#options.end;
+    // What an older generation wrote beyond the checkpoint that this one started from is no part of the run.
+    const isOwn = clock > (restored?.clock ?? -1);
+    for (;;) {
+      const news = this.#news;
+      const found = (await store.list()).findLast(
+        (entry) => entry.clock === clock && entry.complete && (!isOwn || entry.generation === generation),
+      );
+      if (found) return store.verify(found.path);
+      const what = (): string =>
+        `the checkpoint of step ${clock}, which the guard puts back; ${store.folder} holds none. Resume from before step ${clock}`;
+      await waitFor(news, { milliseconds: INITIAL_MS, what, signal });
+    }
   }
 
   shardWritten(server: number, clock: number, maskEpoch: number, entry: ShardEntry): void {
@@ -92,6 +118,7 @@ export class RunCheckpoints {
       config,
       fingerprint,
       testAccuracy: progress.accuracyAt(clock),
+      ...(this.#options.guard ? { guard: this.#options.guard.recordAt(clock) } : {}),
       ...(this.#last?.interventions ? { interventions: this.#last.interventions } : {}),
     };
   }
@@ -99,6 +126,9 @@ export class RunCheckpoints {
   #committed(manifest: Manifest): void {
     const { progress, log } = this.#options.run;
     this.#last = manifest;
+    this.#options.guard?.written(manifest.clock);
+    this.#news.set();
+    this.#news = new Signal();
     progress.checkpointed(manifest);
     if (this.#isTroubled) progress.say('training');
     this.#isTroubled = false;

@@ -1,11 +1,12 @@
 import type { SocketBytes__Output } from '../../../protos/generated/whittle/SocketBytes.ts';
 import type { StepRecord__Output } from '../../../protos/generated/whittle/StepRecord.ts';
 import { WhittleError } from '../../../shared/errors.ts';
-import { planHasWork } from '../../../shared/sparsity/rules.ts';
+import { isMaskStep } from '../../../shared/sparsity/mask-steps.ts';
 import type { ChunkResult, Evaluation } from '../evaluation.ts';
 import { Evaluations } from '../evaluations.ts';
 import { StepLedger } from '../step-ledger.ts';
 import type { WorkerDescriptions } from '../worker-descriptions.ts';
+import type { GuardDesk } from './guard-desk.ts';
 import type { RunEnd } from './run-end.ts';
 import type { RunOptions } from './run-options.ts';
 import type { Workforce } from './workforce.ts';
@@ -19,6 +20,7 @@ export interface TrainingOptions {
   readonly end: RunEnd;
   readonly descriptions: WorkerDescriptions;
   readonly workforce: Workforce;
+  readonly guard: GuardDesk | null;
   /** Told when steps or an evaluation were completed: the generation may have reached its end. */
   readonly onProgress: () => void;
 }
@@ -42,6 +44,7 @@ export class Training {
       holders: () => options.workforce.holders,
       onEvaluated: (evaluation) => this.#evaluated(evaluation),
       warn: (message) => log.warn(message),
+      ...(options.guard ? { onLost: (clock) => this.#evaluationLost(clock) } : {}),
     });
   }
 
@@ -56,7 +59,9 @@ export class Training {
     this.#lastStepAt = performance.now();
     run.progress.started();
     workforce.begin(clock);
-    if (clock < run.config.training.steps) return;
+    // A guard goes by all evaluations, and that of the clock of a checkpoint is not in it.
+    const isMissing = this.#options.guard !== null && clock > 0 && this.evaluations.isDue(clock);
+    if (clock < run.config.training.steps && !isMissing) return;
     this.evaluations.begin(clock);
     onProgress();
   }
@@ -87,7 +92,7 @@ export class Training {
     if (steps.length === 0) return;
     this.#lastStepAt = performance.now();
     for (const step of steps) {
-      run.progress.stepCompleted(step, planHasWork(run.config.sparsity, step.step));
+      run.progress.stepCompleted(step, isMaskStep(run.config, step.step));
       if (this.evaluations.isDue(step.step)) this.evaluations.begin(step.step);
     }
     workforce.completed(steps);
@@ -106,11 +111,18 @@ export class Training {
     end.failHere(new WhittleError('DEADLINE', message));
   }
 
+  /** The guard decides by every evaluation: without one of them the run goes back to where all can be had. */
+  #evaluationLost(clock: number): void {
+    const message = `the evaluation of step ${clock}, which the guard needs, is lost with the last worker that held its weights`;
+    this.#options.end.rollBack(new WhittleError('ROLE_LOST', message));
+  }
+
   #evaluated(evaluation: Evaluation): void {
-    const { run, onProgress } = this.#options;
+    const { run, guard, onProgress } = this.#options;
     const { clock: step, accuracy, loss } = evaluation;
     run.progress.evaluated(evaluation);
     run.log.info({ step, accuracy, loss }, 'evaluated');
+    guard?.evaluated(evaluation);
     onProgress();
   }
 }

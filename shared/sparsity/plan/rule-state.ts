@@ -64,5 +64,8 @@ export function aliveIn(group: AllocationGroup, alive: ReadonlyMap<Parameter, nu
 
 /** Whether the rule ranks anew what it has removed: straight-through at every update, cyclic in its dense phases. */
 export function comesBack({ rule: { straightThrough, schedule }, step }: RuleState): boolean {
-  return straightThrough === true || (schedule.kind === 'cyclic' && sparsityAt(schedule, step) === 0);
+  return (
+    (straightThrough === true && step <= schedule.endStep) ||
+    (schedule.kind === 'cyclic' && sparsityAt(schedule, step) === 0)
+  );
 }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describeEvents, Progress, statusLine } from '../../../deploy/cli/progress.ts';
+import type { RunStatus } from '../../../shared/telemetry/run-status.ts';
 import { statusOf } from '../launchers/fixtures/statuses.ts';
 
 describe('statusLine', () => {
@@ -48,6 +49,16 @@ describe('describeEvents', () => {
       'checkpoint of step 8',
     ]);
     assert.deepEqual(describeEvents(after, after), []);
+  });
+
+  it('tells what a guard decides, once', () => {
+    const decide = (...said: string[]) => ({
+      guard: { decisions: said.map((each) => ({ said: each })) } as unknown as NonNullable<RunStatus['guard']>,
+    });
+    const held = statusOf(decide('guard held'));
+    assert.deepEqual(describeEvents(statusOf(), held), ['guard held']);
+    assert.deepEqual(describeEvents(held, statusOf(decide('guard held', 'guard went on'))), ['guard went on']);
+    assert.deepEqual(describeEvents(held, held), []);
   });
 });
 

@@ -1,14 +1,27 @@
 import assert from 'node:assert/strict';
-import { guardProblems, guardSchema } from '../../../shared/config/guard.ts';
+import { parseRunConfig, runConfigToYaml } from '../../../shared/config/effective.ts';
+import { guardSchema } from '../../../shared/config/guard.ts';
+import { resolveRunConfig } from '../../../shared/config/resolve.ts';
+import { parseRunFile } from '../../../shared/config/run-file.ts';
+import type { RunConfig } from '../../../shared/config/types.ts';
+import { assertSays, runFileErrorOf } from './helpers.ts';
 
-const fits = { numRules: 1, evaluateEvery: undefined };
+const FACTS = { trainExamples: 5000, testExamples: 100, backend: 'wasm' as const };
+const BASE = `model: ./model.ts
+data: { source: mnist, batchSize: 100 }
+training: { steps: 1000, evaluateEvery: 100 }
+`;
+const RULE = 'sparsity: [{ schedule: { kind: polynomial, finalSparsity: 0.9 } }]\n';
+const resolved = (text: string, facts = FACTS): RunConfig => resolveRunConfig(parseRunFile(text, 'run.yaml'), facts);
 
 describe('guard in the run file', () => {
   it('is off where absent, and has a default for every key', () => {
     assert.equal(guardSchema.parse(undefined), undefined);
     assert.deepEqual(guardSchema.parse({}), { metric: 'accuracy', band: 0.02, action: 'hold', patience: 1 });
-    assert.deepEqual(guardProblems(undefined, { numRules: 0, evaluateEvery: 0 }), []);
-    assert.deepEqual(guardProblems(guardSchema.parse({}), fits), []);
+    assert.ok(!('guard' in resolved(BASE + RULE)));
+    const config = resolved(`${BASE}${RULE}guard: { action: restore }\n`);
+    assert.deepEqual(config.guard, { metric: 'accuracy', band: 0.02, action: 'restore', patience: 1 });
+    assert.deepEqual(parseRunConfig(runConfigToYaml(config)), config, 'read back without any facts');
   });
 
   for (const [value, says] of [
@@ -23,9 +36,41 @@ describe('guard in the run file', () => {
     });
   }
 
-  it('is refused where it has nothing to guard or nothing to go by', () => {
-    const guard = guardSchema.parse({});
-    assert.match(guardProblems(guard, { ...fits, numRules: 0 })[0]?.message ?? '', /add a rule to sparsity/);
-    assert.match(guardProblems(guard, { ...fits, evaluateEvery: 0 })[0]?.message ?? '', /evaluateEvery is 0; set it/);
+  for (const [what, text, says, cure] of [
+    ['nothing to guard', BASE, 'guard has nothing to hold', 'add a rule to sparsity'],
+    [
+      'no evaluations',
+      BASE.replace('evaluateEvery: 100', 'evaluateEvery: 0') + RULE,
+      'training.evaluateEvery is 0',
+      'set it',
+    ],
+    [
+      'steps that overlap',
+      `${BASE}${RULE}consistency: { mode: ssp, staleness: 2 }\n`,
+      'consistency.mode is ssp',
+      'use mode: bsp',
+    ],
+    [
+      'rewinding',
+      `${BASE}${RULE}rewind: [{ at: 500, to: 100 }]\n`,
+      'guard.action restore and rewind',
+      'use action: hold',
+    ],
+    [
+      'snip',
+      `${BASE}sparsity: [{ criterion: snip, schedule: { kind: oneShot, finalSparsity: 0.9, at: 0 } }]\n`,
+      'before snip prunes',
+      'use action: hold',
+    ],
+  ] as const) {
+    it(`is refused with ${what}`, () => {
+      const error = runFileErrorOf(() => parseRunFile(`${text}guard: { action: restore }\n`, 'run.yaml'));
+      assertSays(error, [says, cure]);
+    });
+  }
+
+  it('is refused where the data has no test part', () => {
+    const error = runFileErrorOf(() => resolved(`${BASE}${RULE}guard: {}\n`, { ...FACTS, testExamples: 0 }));
+    assertSays(error, ['the data has no test part', 'remove guard']);
   });
 });

@@ -58,6 +58,11 @@ describe('the key shrink', () => {
     assert.match(problem!.message, /no rule kills neurons or filters.*\{filter: \{norm: 2\}\}/);
   });
 
+  it('is refused with a guard', () => {
+    const [problem] = checkShrink(documentOf({ shrink: { atStep: 150 }, guard: {} }), facts);
+    assert.match(problem!.message, /does not go with guard.*export --shrink/);
+  });
+
   it('lets rules of single elements go on after it, and no others', () => {
     const after = (granularity: unknown): number =>
       checkShrink(

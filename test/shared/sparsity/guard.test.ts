@@ -2,12 +2,11 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import type { GuardConfig } from '../../../shared/config/guard.ts';
 import {
-  awaitedEvaluation,
   guardState,
-  isCatchUpStep,
   onEvaluation,
   onUpdate,
   owesUpdate,
+  sayDecision,
   type GuardDecision,
   type GuardState,
 } from '../../../shared/sparsity/guard.ts';
@@ -100,8 +99,23 @@ describe('guard', () => {
   });
 
   it('owes what a restore undid even where no update was skipped', () => {
-    const back = play({ ...HOLD, action: 'restore' }, events('u1 e1:0.9 u2 e2:0.7 e3:0.9')).state;
+    const back = play({ ...HOLD, action: 'restore' }, events('u1 e1:0.9 u2 e2:0.7 u3 e3:0.9')).state;
     assert.equal(owesUpdate(back), true);
+  });
+
+  it('puts an update back in place of the next one, and decides nothing until then', () => {
+    const config = { ...HOLD, action: 'restore' } as const;
+    const decided = play(config, events('u1 e1:0.9 u2 e2:0.7 e3:0.9 e4:0.1')).state;
+    assert.deepEqual(
+      [decided.restoring, decided.lastUpdate, decided.holding, decided.evaluatedAt],
+      [1, 2, true, 4],
+      'the bad mask is in force until the next mask step',
+    );
+    for (const raises of [true, false]) {
+      const { state, isMade } = onUpdate(decided, 5, raises);
+      assert.equal(isMade, false);
+      assert.deepEqual([state.restoring, state.lastUpdate, state.owed], [null, 1, true]);
+    }
   });
 
   it('holds where a restore could not heal: no good update yet, or none made since', () => {
@@ -187,17 +201,22 @@ describe('guard', () => {
     );
   });
 
-  it('awaits the evaluations before an update, not the one beside it', () => {
-    assert.deepEqual(
-      [0, 1, 10, 11, 20, 21, 35].map((step) => awaitedEvaluation(step, 10)),
-      [null, null, null, 10, 10, 20, 30],
+  it('says what it decided, and by which bound', () => {
+    const decision = { step: 1200, metric: 0.961, reference: 0.99 };
+    assert.equal(
+      sayDecision(HOLD, { ...decision, kind: 'hold' }),
+      'guard held at step 1200: accuracy 96.10 % below 97.00 %',
     );
-    assert.equal(awaitedEvaluation(50, 0), null);
-  });
-
-  it('can catch up after the plan, every `frequency` steps', () => {
-    const plan = { lastUpdate: 12, frequency: 5 };
-    const steps = Array.from({ length: 30 }, (_, step) => step).filter((step) => isCatchUpStep(step, plan));
-    assert.deepEqual(steps, [17, 22, 27]);
+    assert.equal(
+      sayDecision(HOLD, { ...decision, kind: 'resume', metric: 0.98 }),
+      'guard went on at step 1200: accuracy 98.00 % not below 97.00 %',
+    );
+    assert.equal(
+      sayDecision(
+        { ...HOLD, metric: 'loss', band: 0.1 },
+        { ...decision, kind: 'restore', metric: 0.2, reference: 0.1, to: 900 },
+      ),
+      'guard goes back to the mask update of step 900 at step 1200: loss 0.2000 above 0.1100',
+    );
   });
 });

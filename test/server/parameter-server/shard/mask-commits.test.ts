@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { bits, make, of, planned, push, pushStep, refused, RULE, SPACE } from './support.ts';
+import { bits, make, noise, of, planned, push, pushStep, refused, RULE, SPACE } from './support.ts';
 
 describe('the shard of a parameter server', () => {
   describe('mask commits', () => {
@@ -41,6 +41,45 @@ describe('the shard of a parameter server', () => {
       assert.equal(shard.commit(2, 1, []), 136 - 32);
       assert.deepEqual(bits(subject), once);
       assert.equal(of(subject, 'published').length, published);
+    });
+
+    it('of a guard put an earlier mask update back, whole, at the clock that the shard has reached', async () => {
+      const guard = { metric: 'accuracy', band: 0.02, action: 'restore', patience: 1 } as const;
+      for (const rule of [RULE, { ...RULE, straightThrough: true }]) {
+        const subject = make({ sparsity: [rule], guard });
+        const { shard } = subject;
+        const pushAll = (step: number): void => {
+          const size = shard.pushedSize() ?? 0;
+          for (let slice = 0; slice < 3; slice += 1) {
+            const gradient = Float32Array.from({ length: size }, (_, i) => noise(step, slice, i));
+            shard.push(push(subject, step, slice, { gradient }));
+          }
+        };
+        for (let step = 1; step <= 4; step += 1) {
+          pushAll(step);
+          if (step === 2 || step === 3) shard.commit(step, step - 1, (await planned([subject], step))[0] ?? []);
+        }
+        assert.deepEqual(
+          of(subject, 'snapshot').map(({ clock }) => clock),
+          [0, 2, 3],
+          'every update is kept',
+        );
+        const saved = of(subject, 'snapshot')[1]?.snapshot;
+        assert.ok(saved);
+        assert.equal(shard.phase, 'hold');
+        assert.equal(shard.commit(4, 3, [], saved), 136 - 32);
+        const { mask, weights, slots, state, stored } = shard.snapshot();
+        assert.deepEqual([mask, state, shard.clock, shard.maskEpoch], [saved.mask, saved.state, 4, 3]);
+        // Nothing is latent from the end of the rule on.
+        assert.deepEqual(stored, mask);
+        if (rule === RULE) assert.deepEqual([weights, slots], [saved.weights, saved.slots]);
+        else assert.ok(weights.length < saved.weights.length);
+        const once = bits(subject);
+        assert.equal(shard.commit(4, 3, [], saved), 136 - 32);
+        assert.deepEqual(bits(subject), once);
+        pushAll(5);
+        assert.equal(shard.clock, 5);
+      }
     });
 
     it('make pushes under an older epoch void', async () => {

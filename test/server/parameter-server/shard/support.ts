@@ -48,6 +48,7 @@ interface Options {
   readonly rank?: number;
   readonly every?: number;
   readonly consistency?: RunConfig['consistency'];
+  readonly guard?: RunConfig['guard'];
 }
 
 export function make(options: Options = {}): Subject {
@@ -58,6 +59,7 @@ export function make(options: Options = {}): Subject {
     consistency: options.consistency ?? base.consistency,
     training: { ...base.training, clipNorm, decay: { ...base.training.decay, ...options.decay } },
     sparsity,
+    ...(options.guard ? { guard: options.guard } : {}),
     checkpoint: { every, keep: 1 },
   };
   const events: Event[] = [];
