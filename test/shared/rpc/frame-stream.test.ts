@@ -387,6 +387,7 @@ describe('FrameStream', () => {
     const cases: [string, Frame[], RegExp][] = [
       ['a chunk without a header', [{ chunk: bytes(4) }], /without a header/],
       ['a chunk beyond its body', [{ header, chunk: bytes(5) }], /beyond its body of 4 bytes/],
+      ['a later chunk beyond it', [{ header, chunk: bytes(2) }, { chunk: bytes(3) }], /beyond its body of 4 bytes/],
       ['a second header within a body', [{ header, chunk: bytes(2) }, { header }], /at 2 of 4 bytes/],
       ['a wrong checksum', [{ header: { ...header, crc32: 1 }, chunk: bytes(4) }], /crc32/],
       ['a body over the limit', [{ header: { ...header, bodyBytes: 2 * MiB } }], /at most 1048576 are taken/],
