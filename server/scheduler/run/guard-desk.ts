@@ -136,7 +136,7 @@ export class GuardDesk {
   }
 
   #take({ clock, accuracy, loss }: Evaluation): void {
-    const { config, guard, onDecided } = this.#options;
+    const { guard, onDecided } = this.#options;
     if (!this.#matters(clock)) return;
     const { state, decision } = onEvaluation(guard, this.#record.state, { step: clock, accuracy, loss });
     const said = decision && { ...decision, said: sayDecision(guard, decision) };
