@@ -160,6 +160,7 @@ export class ParameterServerRole {
         scoring: scoringFromMessage(request.scoring),
         range: [start, end],
         prior: request.prior.map(selectionFromMessage),
+        ofState: request.ofState,
       });
       return { alive, scores: new Uint8Array(scores.buffer, scores.byteOffset, scores.byteLength) };
     }),

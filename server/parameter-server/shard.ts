@@ -6,7 +6,7 @@ import { type DyadicNode, sumOfSquaresNodes } from '../../shared/layout/dyadic.t
 import { interventionCuts, interventionsOf } from '../../shared/interventions/calendar.ts';
 import { optimizerStep, scheduleStep } from '../../shared/interventions/rewind.ts';
 import type { ParameterSpace } from '../../shared/layout/parameter-space.ts';
-import { countBits } from '../../shared/sparsity/bitmap.ts';
+import { countBits, fullBitmap } from '../../shared/sparsity/bitmap.ts';
 import { latentRanges, needsProbe, pushedSet, storedSet } from '../../shared/sparsity/gradient-set.ts';
 import { compact, repack } from '../../shared/sparsity/mask-rule.ts';
 import { isMaskStep, isRestorePoint } from '../../shared/sparsity/mask-steps.ts';
@@ -259,7 +259,11 @@ export class Shard {
 
   /** Scores of survivors; read-only and repeatable while holding. */
   scores(query: ScoresQuery): ScoresAnswer {
-    return this.#selection('scores').scores(query);
+    const selection = this.#selection('scores');
+    if (query.ofState !== true) return selection.scores(query);
+    const [start, end] = query.range;
+    this.#expectLength('state asked for', end, Math.min(end, this.#stateSize));
+    return { alive: fullBitmap(end - start), scores: this.#state.slice(start, end) };
   }
 
   /**
