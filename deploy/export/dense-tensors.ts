@@ -5,7 +5,7 @@ import { readState } from '../../shared/checkpoint/reshard.ts';
 import { bytesOf, sizeOfShape, type TensorSpec } from '../../shared/checkpoint/safetensors.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import type { ParameterSpec } from '../../shared/layout/model-description.ts';
-import { isActivationRange } from '../../shared/quantization/activation-range.ts';
+import { isOwnState } from '../../shared/layout/own-states.ts';
 import { transformAt, weightTransforms, type WeightTransform } from '../../worker/training/weight-transforms.ts';
 import type { ExportSource } from './format.ts';
 
@@ -14,10 +14,10 @@ export function denseTensors({ model }: Manifest): TensorSpec[] {
   return [...model.parameters, ...model.states].map(({ name, shape }) => ({ name, dtype: 'F32', shape }));
 }
 
-/** The manifest of the same checkpoint without ranges of quantized activations, which belong to no layer and come last. */
+/** The manifest of the same checkpoint without what the run keeps for itself, such as ranges of activations. */
 export function withoutRanges(manifest: Manifest): Manifest {
   const { model } = manifest;
-  return { ...manifest, model: { ...model, states: model.states.filter((state) => !isActivationRange(state)) } };
+  return { ...manifest, model: { ...model, states: model.states.filter((state) => !isOwnState(state)) } };
 }
 
 /** The bytes of `denseTensors` end to end: effective weights (dead = +0), clustered where the run clusters, then states. */

@@ -3,7 +3,7 @@ import { bytesOf, sizeOfShape } from '../../shared/checkpoint/safetensors.ts';
 import type { Manifest } from '../../shared/checkpoint/manifest.ts';
 import type { PackedTensor, PackedValues } from '../../shared/packed/packed-tensor.ts';
 import { TensorFile, writePacked } from '../../shared/packed/tensor-file.ts';
-import { isActivationRange } from '../../shared/quantization/activation-range.ts';
+import { isOwnState } from '../../shared/layout/own-states.ts';
 import { countBits, getBit, sliceBits } from '../../shared/sparsity/bitmap.ts';
 import { requireSameBytes } from './dense-tensors.ts';
 import type { ExportFormat } from './format.ts';
@@ -43,7 +43,7 @@ function* packedTensors(
   let at = 0;
   for (const each of model.states) {
     const size = sizeOfShape(each.shape);
-    if (!isActivationRange(each)) yield float32(each.name, each.shape, state.slice(at, at + size));
+    if (!isOwnState(each)) yield float32(each.name, each.shape, state.slice(at, at + size));
     at += size;
   }
   for (const { name, range } of ranges) yield float32(name, [], Float32Array.of(range));

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { bytesOf, SafetensorsFile, sizeOfShape, writeSafetensors } from '../../shared/checkpoint/safetensors.ts';
 import type { TensorSpec } from '../../shared/checkpoint/safetensors.ts';
-import { isActivationRange } from '../../shared/quantization/activation-range.ts';
+import { isOwnState } from '../../shared/layout/own-states.ts';
 import { dequantizePerChannel } from '../../shared/quantization/fake-quantize.ts';
 import { requireSameBytes } from './dense-tensors.ts';
 import type { ExportFormat, ExportSource } from './format.ts';
@@ -68,7 +68,7 @@ function tensorsOf(
   let at = 0;
   for (const each of model.states) {
     const size = sizeOfShape(each.shape);
-    if (!isActivationRange(each)) add(each.name, each.shape, state.slice(at, at + size));
+    if (!isOwnState(each)) add(each.name, each.shape, state.slice(at, at + size));
     at += size;
   }
   for (const { name, range } of ranges) add(name, [], Float32Array.of(range));

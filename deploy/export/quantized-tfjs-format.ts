@@ -1,6 +1,6 @@
 import type { io } from '@tensorflow/tfjs-core';
 import { bytesOf, sizeOfShape, type TensorSpec } from '../../shared/checkpoint/safetensors.ts';
-import { isActivationRange } from '../../shared/quantization/activation-range.ts';
+import { isOwnState } from '../../shared/layout/own-states.ts';
 import { withoutRanges } from './dense-tensors.ts';
 import type { ExportFormat } from './format.ts';
 import type { QuantizedModel, WholeNumbers } from './quantized-model.ts';
@@ -23,7 +23,7 @@ export function quantizedTfjs({ parameters, state }: QuantizedModel): ExportForm
     let at = 0;
     for (const each of states) {
       const size = sizeOfShape(each.shape);
-      if (!isActivationRange(each)) weights.push(float32(each, bytesOf(state.slice(at, at + size))));
+      if (!isOwnState(each)) weights.push(float32(each, bytesOf(state.slice(at, at + size))));
       at += size;
     }
     for (const each of await untrainedWeights(withoutRanges(manifest))) weights.push(float32(each, each.bytes));

@@ -42,6 +42,7 @@ export function holdHandlers(options: {
         scoring: scoringFromMessage(request.scoring),
         range: [start, end],
         prior: request.prior.map(selectionFromMessage),
+        ofState: request.ofState,
       });
       return { alive, scores: new Uint8Array(scores.buffer, scores.byteOffset, scores.byteLength) };
     }),

@@ -5,7 +5,7 @@ import { WhittleError } from '../../shared/errors.ts';
 import type { DyadicNode } from '../../shared/layout/dyadic.ts';
 import type { ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import type { RowNode } from '../../shared/layout/row-tree.ts';
-import { countBits } from '../../shared/sparsity/bitmap.ts';
+import { countBits, fullBitmap } from '../../shared/sparsity/bitmap.ts';
 import { latentRanges, needsProbe, storedSet } from '../../shared/sparsity/gradient-set.ts';
 import { isMaskStep } from '../../shared/sparsity/mask-steps.ts';
 import {
@@ -196,7 +196,12 @@ export class Shard {
 
   /** Scores of survivors; read-only and repeatable while holding. */
   scores(query: ScoresQuery): ScoresAnswer {
-    return this.#selection('scores').scores(query);
+    const selection = this.#selection('scores');
+    if (query.ofState !== true) return selection.scores(query);
+    const [start, end] = query.range;
+    const { state } = this.#values;
+    expectLength('state asked for', end, Math.min(end, state.length));
+    return { alive: fullBitmap(end - start), scores: state.slice(start, end) };
   }
 
   /**

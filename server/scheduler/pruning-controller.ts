@@ -179,12 +179,12 @@ function remoteSource(server: ServerHandle, generation: number, step: number, si
       );
       return reply.groups.map((group) => group.counts);
     },
-    async scores({ scoring, range, prior }: ScoresQuery): Promise<ScoresAnswer> {
+    async scores({ scoring, range, prior, ofState = false }: ScoresQuery): Promise<ScoresAnswer> {
       const [start, end] = range;
       const reply = await unary(
         server.client,
         'scores',
-        { generation, step, scoring, range: { start, end }, prior: prior.map(selectionToMessage) },
+        { generation, step, scoring, range: { start, end }, prior: prior.map(selectionToMessage), ofState },
         { deadlineMilliseconds: HISTOGRAM_DEADLINE_MS, signal },
       );
       return { alive: reply.alive, scores: new Float32Array(new Uint8Array(reply.scores).buffer) };

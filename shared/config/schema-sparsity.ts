@@ -65,6 +65,7 @@ const CRITERIA = [
   'fisher',
   'snip',
   'lamp',
+  'activation',
 ] as const satisfies readonly CriterionName[];
 
 const GRANULARITIES = {
@@ -157,7 +158,7 @@ const rule = mapping('what to prune, how much, when', {
     .describe('glob of parameter names; default: kernels of dense and convolution layers')
     .default(null),
   schedule,
-  criterion: choice('what the least important is; default magnitude', CRITERIA, ['activation']).default('magnitude'),
+  criterion: choice('what the least important is; default magnitude', CRITERIA).default('magnitude'),
   granularity,
   scope: choice(
     'global: ranked together; layer: the same sparsity in each parameter; erk, er: denser the smaller the parameter; default global',

@@ -3,6 +3,7 @@
  * labelled with a unit or with FIXED; weighted layers make new labels, merges join them.
  */
 import type { ModelDescription } from '../layout/model-description.ts';
+import { activationStatistics, layerOf } from './activation-statistics.ts';
 import { isElementwise } from './activation.ts';
 import { graphOf, type GraphNode, type ModelGraph } from './graph.ts';
 import { ruleOf, type LayerRule } from './layer-rule.ts';
@@ -138,6 +139,8 @@ class Follower {
     for (let i = 0; i < size; i++) this.#producers.push(kernel);
     this.#label(kernel, 'kernel', axis, labels);
     if (bias !== null) this.#label(bias, 'bias', 0, labels);
+    const { mean, zeros } = activationStatistics(layerOf(kernel));
+    for (const statistic of [mean, zeros]) if (this.#shapes.has(statistic)) this.#label(statistic, 'state', 0, labels);
     return this.#unlessMixed(labels, rule, layer);
   }
 

@@ -27,6 +27,8 @@ export interface ModelUnits {
    * else what is met that cannot be shrunk, by name. A kernel may be here and in a group.
    */
   readonly refused: ReadonlyMap<string, { readonly isOutput: boolean; readonly why: string }>;
+  /** Places [start, end) of the non-trainable states, laid end to end; absent: none is looked at. */
+  readonly states?: ReadonlyMap<string, readonly [number, number]>;
 }
 
 /**
@@ -78,7 +80,19 @@ export function groupUnits(description: ModelDescription, couplings: Couplings):
       return { producers, units: units.length, members };
     }),
     refused,
+    states: placesOf(description.states),
   };
+}
+
+function placesOf(states: ModelDescription['states']): ReadonlyMap<string, readonly [number, number]> {
+  let end = 0;
+  return new Map(
+    states.map(({ name, shape }) => {
+      const start = end;
+      end += shape.reduce((product, size) => product * size, 1);
+      return [name, [start, end]];
+    }),
+  );
 }
 
 /** Flat indices within an array of this shape of the positions of one axis, ascending. */

@@ -59,6 +59,8 @@ export interface ScoresQuery {
   /** Answered for its part within the server's shard; at most `MAX_SCORES` elements. */
   readonly range: Range;
   readonly prior: readonly Selection[];
+  /** In place of scores the values of the non-trainable state in `range`, which the first source holds; all are alive. */
+  readonly ofState?: boolean;
 }
 export interface ScoresAnswer {
   /** Bitmap of what is alive in the part; bit 0 is its first element. */

@@ -4,7 +4,7 @@ import { bytesOf, sizeOfShape } from '../../shared/checkpoint/safetensors.ts';
 import { diffTopologies } from '../../shared/checkpoint/topology-diff.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import type { ModelDescription } from '../../shared/layout/model-description.ts';
-import { isActivationRange } from '../../shared/quantization/activation-range.ts';
+import { isOwnState } from '../../shared/layout/own-states.ts';
 import type { Tf } from '../backend/tf.ts';
 import type { ModelVariables } from './describe-model.ts';
 import { readTrainedTensors } from './trained-model.ts';
@@ -80,15 +80,15 @@ function diffTensors(source: Tensors, { parameters, states }: Specs, frozen: Ten
     for (const { name, shape } of specs) {
       known.add(name);
       const tensor = source.get(name);
-      // A range that was never observed stays 0.
-      if (tensor === undefined && isActivationRange({ name })) continue;
+      // What was never observed stays 0.
+      if (tensor === undefined && isOwnState({ name })) continue;
       if (tensor === undefined) lines.push(`missing: ${kind} ${name} ${show(shape)}`);
       else if (show(tensor.shape) !== show(shape))
         lines.push(`shape differs: ${kind} ${name} is ${show(tensor.shape)} there, ${show(shape)} in the model`);
     }
   }
   for (const [name, { shape }] of source)
-    if (!known.has(name) && !isActivationRange({ name })) lines.push(`not in the model: ${name} ${show(shape)}`);
+    if (!known.has(name) && !isOwnState({ name })) lines.push(`not in the model: ${name} ${show(shape)}`);
   return lines;
 }
 

@@ -38,7 +38,7 @@ export async function describeJob(written: RunFile, options: DescribeOptions = {
   const { model, seed, distillation } = runFile;
   const activations = runFile.document.quantization?.activations ?? null;
   const job = await atKey(runFile, ['distillation', 'teacher'], () =>
-    prepareJob({ backend, source, model, seed, activations, distillation }),
+    prepareJob({ backend, source, model, seed, activations, distillation, rules: runFile.document.sparsity }),
   );
   const { description } = job;
   let notes: readonly string[] = [];

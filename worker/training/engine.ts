@@ -107,7 +107,10 @@ export class Engine {
     const { model, seed, distillation } = config;
     const { source } = config.data;
     const activations = config.quantization?.activations ?? null;
-    return new Engine(config, await prepareJob({ backend, source, model, seed, activations, distillation, left }));
+    return new Engine(
+      config,
+      await prepareJob({ backend, source, model, seed, activations, distillation, left, rules: config.sparsity }),
+    );
   }
 
   /**
@@ -362,7 +365,8 @@ export class Engine {
     examples: number,
     { training, ...phase }: ActivationPhase & { readonly training: boolean },
   ): Tensor[] {
-    const { feeds, loaded, activations } = this.#job;
+    const { feeds, loaded, activations, observer } = this.#job;
+    if (observer !== null) observer.isOn = phase.observe === 'average';
     let inputs = feeds.inputs(batch.inputs, examples);
     if (activations !== null) {
       activations.phase = phase;

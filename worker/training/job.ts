@@ -4,9 +4,10 @@
  */
 import type { DistillationConfig } from '../../shared/config/distillation.ts';
 import type { QuantizationConfig } from '../../shared/config/quantization.ts';
-import type { BackendKind, DataConfig } from '../../shared/config/types.ts';
+import type { BackendKind, DataConfig, SparsityRule } from '../../shared/config/types.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import type { ModelDescription } from '../../shared/layout/model-description.ts';
+import { observedLayers } from '../../shared/model-graph/activation-statistics.ts';
 import { loadBackend } from '../backend/backend.ts';
 import type { Backend } from '../backend/backend.ts';
 import { assertSupported } from '../backend/supported.ts';
@@ -18,6 +19,8 @@ import type { ModelVariables } from '../model/describe-model.ts';
 import { loadModel } from '../model/load-model.ts';
 import type { LoadedModel } from '../model/load-model.ts';
 import { rebuildShrunk } from '../model/rebuild-model.ts';
+import { observeActivations } from './activation-observer.ts';
+import type { ActivationObserver } from './activation-observer.ts';
 import { quantizeActivations } from './activation-quantizer.ts';
 import type { Quantized } from './activation-quantizer.ts';
 import { bindFeeds } from './feeds.ts';
@@ -28,6 +31,8 @@ import { createTeacher } from './teacher.ts';
 import type { Teacher } from './teacher.ts';
 
 export interface Job extends Quantized {
+  /** Null: no rule looks at activations. */
+  readonly observer: ActivationObserver | null;
   readonly backend: Backend;
   readonly data: Dataset;
   readonly loaded: LoadedModel;
@@ -50,6 +55,8 @@ export async function prepareJob(options: {
   readonly distillation?: DistillationConfig | undefined;
   readonly activations?: QuantizationConfig['activations'];
   readonly left?: ModelDescription | undefined;
+  /** For what rules look at beside weights. */
+  readonly rules?: readonly Pick<SparsityRule, 'criterion' | 'match'>[];
 }): Promise<Job> {
   const backend = await loadBackend(options.backend);
   const { tf } = backend;
@@ -60,7 +67,7 @@ export async function prepareJob(options: {
   const variables = variablesOf(loaded.model);
   let held = variables;
   try {
-    const checked = check(tf, data, loaded, variables, options.activations ?? null);
+    const checked = check(tf, data, loaded, variables, options);
     held = checked.variables;
     const { distillation } = options;
     const teacher = distillation === undefined ? null : await createTeacher(tf, distillation, loaded.model, data);
@@ -79,8 +86,8 @@ function check(
   data: Dataset,
   loaded: LoadedModel,
   variables: ModelVariables,
-  activations: QuantizationConfig['activations'],
-): Pick<Job, 'feeds' | 'objective' | 'description' | 'variables' | 'activations'> {
+  { activations = null, rules = [] }: Pick<Parameters<typeof prepareJob>[0], 'activations' | 'rules'>,
+): Pick<Job, 'feeds' | 'objective' | 'description' | 'variables' | 'activations' | 'observer'> {
   const { model, source } = loaded;
   const supported = assertSupported(model);
   if (variables.parameters.length === 0) {
@@ -90,12 +97,16 @@ function check(
   const objective = createObjective(tf, loaded, data, feeds.outputNames);
   const notes = [...loaded.notes, ...supported, ...objective.notes];
   const counts = { trainExamples: data.train.size, testExamples: data.test?.size ?? 0 };
-  const quantized = quantizeActivations(tf, model, variables, activations);
+  const facts = { ...counts, notes };
+  const observed = observedLayers(describeModel(model, facts, variables), rules);
+  const { observer, variables: watched } = observeActivations(tf, model, variables, observed);
+  const quantized = quantizeActivations(tf, model, watched, activations);
   return {
     ...quantized,
+    observer,
     feeds,
     objective,
-    description: describeModel(model, { ...counts, notes }, quantized.variables),
+    description: describeModel(model, facts, quantized.variables),
   };
 }
 

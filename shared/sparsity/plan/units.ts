@@ -2,6 +2,8 @@ import type { GroupNorm, SparsityRule } from '../../config/types.ts';
 import { WhittleError } from '../../errors.ts';
 import type { Parameter, ParameterSpace } from '../../layout/parameter-space.ts';
 import { elementsOfUnit, type ModelUnits, sliceElements, type UnitGroup } from '../../model-graph/unit-groups.ts';
+import { activationStatistics, layerOf } from '../../model-graph/activation-statistics.ts';
+import { activationScore } from '../criterion/activation.ts';
 import { criterionNamed } from '../criterion/index.ts';
 import { unitScores } from '../granularity/group-norm.ts';
 import { granularityOf } from '../granularity/index.ts';
@@ -18,6 +20,7 @@ export interface UnitsInPlay {
   /** One a group: the kernel that speaks for it in allocation, its last axis as long as there are units to remove. */
   readonly parameters: readonly Parameter[];
   readonly groups: readonly UnitGroup[];
+  readonly states: ModelUnits['states'];
 }
 
 /**
@@ -58,14 +61,19 @@ export function unitsInPlay(rule: SparsityRule, space: ParameterSpace, model: Mo
     const kernel = space.byName(producers[0] ?? '') as Parameter;
     return { ...kernel, shape: [...kernel.shape.slice(0, -1), units] };
   });
-  return { space, norm, parameters, groups };
+  return { space, norm, parameters, groups, states: model.states };
 }
 
 /** A unit dies as a whole: its kernel slices, bias, gamma and beta, and what the next layers make of it. */
-export async function planUnits(state: RuleState, { space, groups, parameters, norm }: UnitsInPlay): Promise<Decision> {
+export async function planUnits(
+  state: RuleState,
+  { space, groups, parameters, norm, states }: UnitsInPlay,
+): Promise<Decision> {
   const lists = new Map<Parameter, { group: UnitGroup; units: readonly number[]; candidates: Candidates }>();
   for (const [i, group] of groups.entries()) {
-    const scored = await scoreUnits(state, space, group, norm);
+    const byWeight = await scoreUnits(state, space, group, norm);
+    const isActive = criterionNamed(state.rule.criterion).needs === 'activations';
+    const scored = isActive ? { ...byWeight, scores: await activationScores(state, group, states) } : byWeight;
     const units = [...scored.alive.keys()].filter((unit) => scored.alive[unit] === 1);
     const candidates: Candidates = {
       scores: Float32Array.from(units, (unit) => scored.scores[unit] as number),
@@ -115,13 +123,15 @@ async function scoreUnits(
   group: UnitGroup,
   norm: GroupNorm,
 ): Promise<{ readonly scores: Float32Array; readonly alive: Uint8Array }> {
-  const { normalize } = criterionNamed(rule.criterion);
+  const { normalize, needs } = criterionNamed(rule.criterion);
+  // Weights tell which units live, also where their outputs say how much they count.
+  const looked = needs === 'activations' ? { ...scoring, criterion: 'magnitude' } : scoring;
   const scores: number[] = [];
   const unitOf: number[] = [];
   const alive = new Uint8Array(group.units);
   for (const member of group.members.filter(({ role }) => role === 'kernel')) {
     const parameter = space.byName(member.parameter) as Parameter;
-    const gathered = await gatherScores(sources, cuts, scoring, parameter, prior);
+    const gathered = await gatherScores(sources, cuts, looked, parameter, prior);
     const packed = packedScores(gathered);
     const comparable = normalize ? normalize(packed) : packed;
     const owner = new Int32Array(parameter.size).fill(-1);
@@ -140,4 +150,32 @@ async function scoreUnits(
     }
   }
   return { scores: unitScores(Float32Array.from(scores), Uint32Array.from(unitOf), group.units, norm), alive };
+}
+
+/** What each unit gives out, by the statistics of its layer; the mean where a unit is made in several places. */
+async function activationScores(
+  { sources, scoring }: RuleState,
+  group: UnitGroup,
+  states: UnitsInPlay['states'],
+): Promise<Float32Array> {
+  const read = async (name: string): Promise<Float32Array> => {
+    const range = states?.get(name);
+    const [source] = sources;
+    if (range === undefined || source === undefined)
+      throw new WhittleError('UNSUPPORTED', `criterion activation: the run keeps no ${name}`);
+    return (await source.scores({ scoring, range, prior: [], ofState: true })).scores;
+  };
+  const sums = new Float64Array(group.units);
+  const places = new Float64Array(group.units);
+  for (const { parameter, positions } of group.members.filter(({ role }) => role === 'kernel')) {
+    const names = activationStatistics(layerOf(parameter));
+    const [mean, zeros] = [await read(names.mean), await read(names.zeros)];
+    for (const [unit, own] of positions.entries()) {
+      for (const position of own) {
+        sums[unit] = (sums[unit] as number) + activationScore(mean[position] as number, zeros[position] as number);
+        places[unit] = (places[unit] as number) + 1;
+      }
+    }
+  }
+  return Float32Array.from(sums, (total, unit) => total / Math.max(1, places[unit] as number));
 }

@@ -185,9 +185,9 @@ describe('sparsity rules of a run file', () => {
       ['training.optimizer={ kind: sgd }'],
     ],
     [
-      'a criterion that is not there yet',
+      'activations of single elements',
       [`{criterion: activation, ${HALF}}`],
-      ['sparsity.0.criterion: "activation" is not available in this version'],
+      ['sparsity.0.criterion activation is about neurons and filters', 'granularity: {neuron: {norm: 2}}'],
     ],
     [
       'signed scores under a norm',
