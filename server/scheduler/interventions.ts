@@ -7,6 +7,7 @@ import { WhittleError } from '../../shared/errors.ts';
 import { dueIntervention, type Intervention } from '../../shared/interventions/calendar.ts';
 import { rewound } from '../../shared/interventions/rewind.ts';
 import { ParameterSpace } from '../../shared/layout/parameter-space.ts';
+import { failpoint } from '../../shared/telemetry/failpoints.ts';
 import { createOptimizer } from '../parameter-server/optimizers/optimizer.ts';
 
 export interface InterveneOptions {
@@ -41,6 +42,7 @@ export async function intervene(from: Manifest, options: InterveneOptions): Prom
     writtenAt: new Date().toISOString(),
   };
   await store.publish(manifest);
+  failpoint('checkpoint.manifest-written', from.clock);
   await coordinator.commitLatest({ generation, clock: from.clock, folder: store.folderName(from.clock, generation) });
   done(intervention, manifest);
   return manifest;

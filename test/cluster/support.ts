@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +9,7 @@ import { stringify } from 'yaml';
 import type { LatestCheckpoint } from '../../shared/coordination/coordinator.ts';
 import { EmbeddedCoordinator } from '../../shared/coordination/embedded.ts';
 import { readRunLock } from '../../shared/coordination/lock.ts';
+import { FAILPOINTS_FOLDER_VARIABLE, FAILPOINTS_VARIABLE, firedFile } from '../../shared/telemetry/failpoints.ts';
 import type { RunResult, RunStatus, StepMetrics } from '../../shared/telemetry/run-status.ts';
 
 /** The compiled command line: cluster tests run what users run. `npm test` builds it first. */
@@ -172,7 +174,25 @@ export async function rolePids(runDirectory: string): Promise<number[]> {
 export async function killRun(runDirectory: string, launcher: ChildProcess): Promise<void> {
   const pids = await rolePids(runDirectory);
   launcher.kill('SIGKILL');
-  for (const pid of pids) process.kill(pid, 'SIGKILL');
+  for (const pid of pids) killQuietly(pid);
+  await until('the killed processes to be gone', async () =>
+    (await processesOf(runDirectory)).length === 0 ? true : null,
+  );
+}
+
+/** Launches a run that stands still at a failpoint, such as `hold.reached@30`, and kills all of it there. */
+export async function launchAndKillAt(point: string, args: readonly string[], runDirectory: string): Promise<void> {
+  const marks = `${runDirectory}-marks`;
+  const env = { [FAILPOINTS_VARIABLE]: `here:${point}=block`, [FAILPOINTS_FOLDER_VARIABLE]: marks };
+  const { child, ended } = start(args, { env });
+  let over: Ended | null = null;
+  void ended.then((end) => (over = end));
+  await until(`failpoint ${point}`, () => {
+    if (over !== null) throw new Error(`the run ended before ${point}:\n${over.stderr}\n${over.stdout}`);
+    return existsSync(firedFile(marks, 'here')) ? true : null;
+  });
+  child.kill('SIGKILL');
+  for (const pid of await processesOf(runDirectory)) killQuietly(pid);
   await until('the killed processes to be gone', async () =>
     (await processesOf(runDirectory)).length === 0 ? true : null,
   );
