@@ -1,11 +1,13 @@
 import { hostname } from 'node:os';
 import type { Begin__Output } from '../protos/generated/whittle/Begin.ts';
+import type { Describe__Output } from '../protos/generated/whittle/Describe.ts';
 import type { Directive__Output } from '../protos/generated/whittle/Directive.ts';
 import type { SendInitial__Output } from '../protos/generated/whittle/SendInitial.ts';
 import type { Welcome__Output } from '../protos/generated/whittle/Welcome.ts';
 import type { RunConfig } from '../shared/config/types.ts';
 import { openSchedulerFinder, type SchedulerFinder } from '../shared/coordination/scheduler-finder.ts';
 import { WhittleError } from '../shared/errors.ts';
+import type { ModelDescription } from '../shared/layout/model-description.ts';
 import { ParameterSpace } from '../shared/layout/parameter-space.ts';
 import { pause } from '../shared/rpc/deadline.ts';
 import { listenSettings } from '../shared/rpc/credentials.ts';
@@ -77,8 +79,11 @@ class WorkerRole {
   #rank = 0;
   #config: RunConfig | null = null;
   #orphanAfter = FIRST_ADMISSION_MS;
-  #building: Promise<ComputeClient> | null = null;
+  /** The newest order to build, done after those before it. */
+  #building: Promise<unknown> = Promise.resolve();
   #compute: ComputeClient | null = null;
+  /** What it was built for. */
+  #left = '';
   #evaluator: Evaluator | null = null;
   #timeline: Timeline | null = null;
   /** The training of the generation before ends before that of the next begins: they share the compute thread. */
@@ -172,7 +177,7 @@ class WorkerRole {
       this.#finished = true;
       this.#timeline?.abort.abort();
       this.#news.beat();
-    } else if (directive.describe) await this.#describe();
+    } else if (directive.describe) await this.#describe(directive.describe);
     else if (directive.sendInitial) await this.#sendInitial(directive.sendInitial);
     else if (directive.begin) this.#begin(directive.begin);
     else if (directive.assignment) this.#assignment.set(directive.assignment);
@@ -182,27 +187,47 @@ class WorkerRole {
     } else if (directive.evaluationOver) this.#evaluator?.over(directive.evaluationOver.clock);
   }
 
-  /** Builds the model the first time, and says what it is every time it is asked. */
-  async #describe(): Promise<void> {
-    const config = this.#config;
-    if (!config) throw new WhittleError('PROTOCOL', 'asked for a description before being admitted');
-    this.#building ??= ComputeClient.create({ config, onDeath: (error) => this.#fail(error) });
-    const compute = await this.#building;
-    if (this.#compute !== compute) {
-      this.#compute = compute;
-      this.#evaluator = new Evaluator(
-        compute,
-        (done) => {
-          const generation = this.#timeline?.generation ?? 0;
-          this.#session.report({ evaluation: { generation, ...done } });
-        },
-        (reason) => this.#fail(reason),
-      );
-    }
-    const { description, fingerprint, numEvaluationChunks } = compute;
+  /** Builds the model where it has not, and says what it is every time it is asked. */
+  async #describe({ left }: Describe__Output): Promise<void> {
+    const building = this.#building.then(() => this.#build(left));
+    this.#building = building.catch(() => undefined);
+    const { description, fingerprint, numEvaluationChunks } = await building;
     this.#session.report({
       modelDescription: JSON.stringify({ description, fingerprint, evaluationChunks: numEvaluationChunks }),
     });
+  }
+
+  /** The model of `left`, see Describe; that of the generation before where it is the same. */
+  async #build(left: string): Promise<ComputeClient> {
+    const config = this.#config;
+    if (!config) throw new WhittleError('PROTOCOL', 'asked for a description before being admitted');
+    if (this.#compute !== null && this.#left === left) return this.#compute;
+    // Units left the model, or are in it again: what trained it before trains no more.
+    this.#timeline?.abort.abort();
+    this.#news.beat();
+    await this.#training;
+    const before = this.#compute;
+    this.#compute = null;
+    this.#evaluator = null;
+    await before?.terminate();
+    const compute = await ComputeClient.create({
+      config,
+      ...(left === '' ? {} : { left: JSON.parse(left) as ModelDescription }),
+      onDeath: (error) => this.#fail(error),
+    });
+    this.#compute = compute;
+    this.#left = left;
+    this.#evaluator = new Evaluator(
+      compute,
+      (done) => {
+        const generation = this.#timeline?.generation ?? 0;
+        this.#session.report({ evaluation: { generation, ...done } });
+      },
+      (reason) => {
+        if (this.#compute === compute) this.#fail(reason);
+      },
+    );
+    return compute;
   }
 
   async #sendInitial({ generation, cuts, servers }: SendInitial__Output): Promise<void> {

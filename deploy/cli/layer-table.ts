@@ -9,25 +9,29 @@ const number = (title: string): Column => ({ title, align: 'right' });
  * where an earlier checkpoint tells it.
  */
 export function formatLayers(layers: readonly LayerResult[]): string {
-  const total = (key: 'size' | 'survivors' | 'zeroSurvivors' | 'bytes'): number =>
+  const total = (key: 'size' | 'left' | 'survivors' | 'zeroSurvivors' | 'bytes'): number =>
     layers.reduce((sum, layer) => sum + (layer[key] ?? 0), 0);
   const since = layers.find(({ churn }) => churn != null)?.churn?.since;
   const churned = layers.reduce((sum, { churn }) => sum + (churn == null ? 0 : churn.died + churn.regrown), 0);
+  const isShrunk = total('left') > 0;
   const columns = [
     { title: 'parameter' },
     ...['size', 'survivors', 'density', 'zero survivors', 'dead units', 'bytes'].map(number),
+    ...(isShrunk ? [number('left the model')] : []),
     ...(since === undefined ? [] : [number(`churn since ${since}`)]),
   ];
   const rows = layers.map((layer) => [
     ...countsOf(layer.name, layer.size, layer.survivors, layer.zeroSurvivors),
     formatUnits(layer),
     (layer.bytes as number | undefined) === undefined ? undefined : formatBytes(layer.bytes),
+    ...(isShrunk ? [formatCount(layer.left ?? 0)] : []),
     formatChurn(layer.churn),
   ]);
   const sums = [
     ...countsOf('total', total('size'), total('survivors'), total('zeroSurvivors')),
     '',
     formatBytes(total('bytes')),
+    ...(isShrunk ? [formatCount(total('left'))] : []),
     formatCount(churned),
   ];
   return formatTable(columns, [...rows, sums]);

@@ -73,14 +73,19 @@ export function statusLine(status: RunStatus): string {
     parts.push(`accuracy ${formatPercent(status.testAccuracy)} at ${status.evaluatedAt ?? status.step}`);
   if (status.targetSparsity > 0 || status.sparsity > 0) {
     const actual = formatPercent(status.sparsity);
-    const target = formatPercent(status.targetSparsity);
-    parts.push(`sparsity ${actual}${actual === target ? '' : ` (target ${target})`}`);
+    const isThere = actual === formatPercent(status.targetSparsity);
+    parts.push(`sparsity ${actual}${isThere ? '' : ` (target ${formatTarget(status)})`}`);
   }
   if (status.examplesPerSecond > 0) parts.push(`${Math.round(status.examplesPerSecond)} examples/s`);
   if (status.bytesPerStep > 0) parts.push(`${formatBytes(status.bytesPerStep)}/step`);
   if (status.secondsLeft !== null && status.state === 'RUNNING')
     parts.push(`${formatDuration(status.secondsLeft)} left`);
   return parts.join('  ');
+}
+
+/** Rules of units are about units: how many elements go with them shows only then. */
+export function formatTarget({ targetSparsity, isTargetEstimated }: RunStatus): string {
+  return `${isTargetEstimated === true ? 'about ' : ''}${formatPercent(targetSparsity)}`;
 }
 
 function waitingLine(status: RunStatus): string {

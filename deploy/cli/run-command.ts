@@ -1,4 +1,5 @@
 import { startInBackground } from '../launchers/background.ts';
+import { concludeUnstarted } from '../launchers/conclude.ts';
 import { executeRun, exitCodeOf } from '../launchers/execute.ts';
 import type { RunPlan } from '../launchers/plan.ts';
 import { allLauncherOptions, launcherOptionsOf, type LauncherOptions } from '../launchers/define.ts';
@@ -109,7 +110,10 @@ export async function runInForeground(
 /** Starts a prepared run under a supervisor and says how to follow it. */
 export async function runInBackground(prepared: PreparedRun, output: Output): Promise<number> {
   const { runId, runDirectory } = prepared.launchPlan;
-  const detached = await prepared.launcher.detach?.(prepared.launchPlan);
+  const detached = await prepared.launcher.detach?.(prepared.launchPlan).catch(async (error: unknown) => {
+    await concludeUnstarted(prepared.launchPlan, error);
+    throw error;
+  });
   if (detached !== undefined) {
     output.result({ runId, runDirectory, state: 'PENDING', ...detached.data }, () =>
       [`run ${runId} is ${detached.what}`, ...howToFollow(runDirectory)].join('\n'),

@@ -4,7 +4,7 @@ import { countBits, concatBits, sliceBits } from '../../shared/sparsity/bitmap.t
 import { unpack } from '../../shared/sparsity/packing.ts';
 import { pruneAlone } from '../../shared/sparsity/prune-alone.ts';
 import type { WholeEvaluation } from '../../worker/training/evaluate-all.ts';
-import type { CheckpointEngine } from './checkpoint-engine.ts';
+import { type CheckpointEngine, evaluateCheckpoint } from '../export/checkpoint-engine.ts';
 
 export interface SensitivityPoint extends Pick<WholeEvaluation, 'testAccuracy' | 'testLoss'> {
   /** What was asked for. */
@@ -32,7 +32,7 @@ export interface Sensitivity {
  * it alone is pruned by magnitude to each point, without training afterwards, and the test set evaluated.
  */
 export async function measureSensitivity(
-  { mask, weights, evaluate }: Pick<CheckpointEngine, 'mask' | 'weights' | 'evaluate'>,
+  checkpoint: CheckpointEngine,
   options: {
     readonly space: ParameterSpace;
     readonly parameters: readonly Parameter[];
@@ -41,8 +41,9 @@ export async function measureSensitivity(
   },
 ): Promise<Sensitivity> {
   const { space, parameters, points, onLayer } = options;
+  const { mask, weights } = checkpoint;
   const dense = unpack(weights, mask, space.size);
-  const base = await evaluate(mask);
+  const base = await evaluateCheckpoint(checkpoint);
   const layers: LayerSensitivity[] = [];
   for (const { name, offset, size } of parameters) {
     const own = sliceBits(mask, offset, offset + size);
@@ -52,7 +53,9 @@ export async function measureSensitivity(
       const pruned = pruneAlone(dense.subarray(offset, offset + size), own, sparsity);
       const left = countBits(pruned);
       const { testAccuracy, testLoss } =
-        left === survivors ? base : await evaluate(replaceBits(mask, pruned, offset, size, space.size));
+        left === survivors
+          ? base
+          : await evaluateCheckpoint(checkpoint, { mask: replaceBits(mask, pruned, offset, size, space.size) });
       measured.push({ sparsity, removed: size - left, testAccuracy, testLoss });
     }
     const layer = { name, size, survivors, points: measured };

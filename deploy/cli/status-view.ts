@@ -1,6 +1,7 @@
 import type { RunStatus } from '../../shared/telemetry/run-status.ts';
 import { hasEnded } from '../launchers/follow.ts';
 import { ageInSeconds, formatBytes, formatDuration, formatPercent } from './quantities.ts';
+import { formatTarget } from './progress.ts';
 import { commandToContinue, formatFailure, formatPairs } from './report.ts';
 import { formatTable } from './table.ts';
 
@@ -20,7 +21,7 @@ export function formatStatus(status: RunStatus, now: number): string {
   }
   rows.push([
     'sparsity',
-    `${formatPercent(status.sparsity)}, target ${formatPercent(status.targetSparsity)}, mask ${status.maskEpoch}`,
+    `${formatPercent(status.sparsity)}, target ${formatTarget(status)}, mask ${status.maskEpoch}`,
   ]);
   if (status.examplesPerSecond > 0) {
     rows.push([

@@ -80,12 +80,6 @@ export interface ExportManifest {
  */
 export async function exportRun(options: ExportOptions): Promise<ExportManifest> {
   if (options.shrink !== true) return exportCheckpoint(options, null);
-  if (options.quantize !== undefined) {
-    throw new WhittleError(
-      'USAGE',
-      '--shrink does not go with --quantize in this version, which would measure the model from before it shrank; leave one out',
-    );
-  }
   const out = resolve(options.out);
   await checkOut(out, options.force === true);
   const into = `${out}.${randomBytes(6).toString('hex')}.shrunk.tmp`;
@@ -161,7 +155,7 @@ async function recalibratedState(
 ): Promise<Float32Array | null> {
   const batches = batchesOf(manifest, options);
   if (batches === 0) return null;
-  const engine = await checkpointEngine(folder, manifest, options.warn ?? (() => undefined));
+  const { engine } = await checkpointEngine(folder, manifest, options.warn ?? (() => undefined));
   try {
     return await engine.recalibrate(batches);
   } finally {

@@ -44,7 +44,7 @@ export async function measureQuantized(
         },
       }
     : others;
-  const engine = await Engine.create({ config });
+  const engine = await Engine.create({ config, left: manifest.model });
   try {
     const weights = packedValues(model);
     const { states } = engine.description;

@@ -5,7 +5,8 @@ import { parseCheckpointName } from '../../shared/checkpoint/manifest-file.ts';
 import { CheckpointStore } from '../../shared/checkpoint/store.ts';
 import { parseRunConfig } from '../../shared/config/effective.ts';
 import { timelineOf } from '../../shared/coordination/scheduler-finder.ts';
-import type { RunDirectory } from '../../shared/telemetry/run-directory.ts';
+import { WhittleError } from '../../shared/errors.ts';
+import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { LayerResult, RunFailure, RunResult, RunStatus, StepMetrics } from '../../shared/telemetry/run-status.ts';
 import { describeExit, type LaunchPlan, type RoleLoss, type RunEnd } from './launcher.ts';
 
@@ -55,6 +56,22 @@ export async function conclude(
     if (result.failure === null) throw error;
   }
   return result;
+}
+
+/**
+ * The result of a launch that the launcher refused or could not make, so that whoever looks finds out why, and the next
+ * launch may have the name. A run that was resumed stays what it was.
+ */
+export async function concludeUnstarted(plan: LaunchPlan, reason: unknown): Promise<void> {
+  if (plan.resume !== null) return;
+  const directory = new RunDirectory(plan.runDirectory);
+  const { code, rawMessage: message } = WhittleError.from(reason);
+  const failure: RunFailure = { role: 'scheduler', rank: 0, code, message, stack: '', step: 0 };
+  const known = await whatIsKnown(directory, plan, null);
+  const end =
+    code === 'INTERRUPTED' ? { state: 'STOPPED' as const, failure: null } : { state: 'FAILED' as const, failure };
+  // The reason is told; a disk that is full as well must not hide it.
+  await directory.writeResult({ ...known, ...end }).catch(() => undefined);
 }
 
 /** A member that only saw a connection end is a witness; the launcher saw why. */

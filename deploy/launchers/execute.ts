@@ -5,7 +5,7 @@ import type { RunCredentials } from '../../shared/rpc/credentials.ts';
 import { credentialsToAsk } from '../../shared/security/run-security.ts';
 import { RunDirectory } from '../../shared/telemetry/run-directory.ts';
 import type { RunResult, RunStatus, StepMetrics } from '../../shared/telemetry/run-status.ts';
-import { conclude } from './conclude.ts';
+import { conclude, concludeUnstarted } from './conclude.ts';
 import { FaultInjector } from './faults.ts';
 import { followRun } from './follow.ts';
 import type { LaunchedRun, Launcher, LaunchPlan } from './launcher.ts';
@@ -64,6 +64,7 @@ export async function executeRun(launcher: Launcher, plan: LaunchPlan, hooks: Ru
     await faults?.close();
     const written = await directory.readResult();
     if (written !== null) return written;
+    await concludeUnstarted(plan, error);
     throw error;
   }
 

@@ -93,12 +93,17 @@ function readScript(path: string): string {
   }
 }
 
-/** Makes the run directory with the effective run file. Errors: RUN_EXISTS, DISK, USAGE. */
-export async function createRun(prepared: PreparedRun): Promise<void> {
+/**
+ * Makes the run directory with the effective run file. A run of that name that ended before its first checkpoint is in
+ * nobody's way: returns what its directory is called now, else null. Errors: RUN_EXISTS, DISK, USAGE.
+ */
+export async function createRun(prepared: PreparedRun): Promise<string | null> {
   const { config, launchPlan, runsDirectory } = prepared;
+  const aside = await RunDirectory.setAside(runsDirectory, launchPlan.runId);
   const directory = await RunDirectory.create(runsDirectory, launchPlan.runId, runConfigToYaml(config));
   // The token, before anything starts.
   await loadRunSecurity(directory.path, { make: true });
+  return aside;
 }
 
 /**

@@ -21,12 +21,18 @@ export class Exchange {
   readonly #onAnswer: (asked: number, answer: Answer) => void;
   #knownEpoch = -1;
   #waitsFor: number | null = null;
+  #answeredAt: number | null = null;
 
   /** `onAnswer` hears of every answer before it is sent. */
   constructor(stream: FrameStream, generation: number, onAnswer: (asked: number, answer: Answer) => void) {
     this.stream = stream;
     this.generation = generation;
     this.#onAnswer = onAnswer;
+  }
+
+  /** How long the worker has had the weights of its last answer; null before the first. */
+  get millisecondsSinceAnswer(): number | null {
+    return this.#answeredAt === null ? null : performance.now() - this.#answeredAt;
   }
 
   /** Answers as soon as the clock is reached: now, or when `offer` brings it. */
@@ -50,6 +56,7 @@ export class Exchange {
     if (this.#waitsFor === null || answer.clock < this.#waitsFor) return;
     this.#onAnswer(this.#waitsFor, answer);
     this.#waitsFor = null;
+    this.#answeredAt = performance.now();
     const { generation } = this;
     const { clock, maskEpoch } = answer;
     const mask = masks.find(({ epoch }) => epoch === maskEpoch);

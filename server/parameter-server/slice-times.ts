@@ -1,24 +1,15 @@
-/** How long after the answer of the step before each slice of a step arrived: what shows who is slow. Decides nothing here. */
+/**
+ * How long each slice of a step took: from the last answer to the worker that sent it until it arrived, so that waiting
+ * for others is no part of it, in lockstep or not. Shows who is slow; decides nothing here.
+ */
 export class SliceTimes {
-  readonly #now: () => number;
-  #answered: { readonly clock: number; readonly at: number } | null = null;
   readonly #arrivals = new Map<number, number[]>();
 
-  constructor(now: () => number = () => performance.now()) {
-    this.#now = now;
-  }
-
-  /** The weights of `clock` go out: the next step begins. */
-  answered(clock: number): void {
-    this.#answered = { clock, at: this.#now() };
-  }
-
-  /** A slice is here; its first copy counts. */
-  arrived(step: number, slice: number): void {
-    if (this.#answered?.clock !== step - 1) return;
+  /** A slice is here, so many milliseconds after its sender had weights to compute it with; its first copy counts. */
+  arrived(step: number, slice: number, milliseconds: number): void {
     let times = this.#arrivals.get(step);
     if (!times) this.#arrivals.set(step, (times = []));
-    times[slice] ??= this.#now() - this.#answered.at;
+    times[slice] ??= milliseconds;
   }
 
   /** Milliseconds by slice; empty where nothing is known of the step. */
@@ -29,7 +20,6 @@ export class SliceTimes {
   }
 
   reset(): void {
-    this.#answered = null;
     this.#arrivals.clear();
   }
 }

@@ -15,6 +15,7 @@ const STATISTIC = 'criterion.';
 /**
  * What a shard keeps of each element: weight, optimizer slots, running statistics of the rules' criteria, all packed
  * over one set. The set holds the survivors, and latent weights where a rule says that dead elements go on learning.
+ * Beside it the non-trainable state, on the server that holds it.
  */
 export class StoredValues {
   readonly #optimizer: Optimizer;
@@ -24,19 +25,29 @@ export class StoredValues {
   stored: Uint8Array;
   weights = new Float32Array(0);
   slots: Float32Array<ArrayBuffer>[] = [];
+  /** Empty on all servers but the first. */
+  state: Float32Array;
+  #version = 0;
   #statisticValues: Float32Array<ArrayBuffer>[] = [];
 
-  constructor(optimizer: Optimizer, rules: readonly SparsityRule[], size: number) {
+  constructor(optimizer: Optimizer, rules: readonly SparsityRule[], size: number, stateSize: number) {
     this.#optimizer = optimizer;
     const used = rules.flatMap(({ criterion }) => criterionNamed(criterion).statistic ?? []);
     this.#statistics = used.filter(({ name }, i) => used.findIndex((other) => other.name === name) === i);
     this.mask = fullBitmap(size);
     this.stored = this.mask;
+    this.state = new Float32Array(stateSize);
+  }
+
+  /** Another one after every gradient. */
+  get version(): number {
+    return this.#version;
   }
 
   /** Dense initial values; nothing is pruned. */
-  initialize(weights: Float32Array): void {
+  initialize(weights: Float32Array, state: Float32Array): void {
     this.weights = weights.slice();
+    this.state = state.slice();
     this.slots = this.#optimizer.slotNames.map((name) =>
       new Float32Array(weights.length).fill(this.#optimizer.initialSlot(name)),
     );
@@ -47,6 +58,7 @@ export class StoredValues {
     this.mask = snapshot.mask.slice();
     this.stored = countBits(snapshot.stored) === countBits(snapshot.mask) ? this.mask : snapshot.stored.slice();
     this.weights = snapshot.weights.slice();
+    if (this.state.length > 0 && snapshot.state) this.state = snapshot.state.slice();
     this.slots = this.#optimizer.slotNames.map((name) => {
       const slot = snapshot.slots[name];
       if (!slot) {
@@ -66,7 +78,7 @@ export class StoredValues {
   }
 
   /** Values of a snapshot, copied. */
-  snapshot(): Pick<ShardSnapshot, 'stored' | 'mask' | 'weights' | 'slots'> {
+  snapshot(): Omit<ShardSnapshot, 'start' | 'end'> {
     const slots = this.#optimizer.slotNames.map((name, i) => [name, this.slots[i]!.slice()] as const);
     const statistics = this.#statistics.map(
       ({ name }, i) => [STATISTIC + name, this.#statisticValues[i]!.slice()] as const,
@@ -76,6 +88,7 @@ export class StoredValues {
       mask: this.mask.slice(),
       weights: this.weights.slice(),
       slots: Object.fromEntries([...slots, ...statistics]),
+      state: this.state.length > 0 ? this.state.slice() : null,
     };
   }
 
@@ -96,9 +109,16 @@ export class StoredValues {
 
   /** Lets criteria see a gradient, packed over `stored`, with the weights that it was computed at. */
   observe(gradients: Float32Array): void {
+    this.#version += 1;
     this.#statistics.forEach((statistic, i) =>
       statistic.update(this.#statisticValues[i]!, this.weights, gradients, 0, gradients.length),
     );
+  }
+
+  /** A slice's or a step's change of the non-trainable state, with its share of the global batch. */
+  addState(delta: Float32Array, share: number): void {
+    const { state } = this;
+    for (let i = 0; i < state.length; i += 1) state[i] = state[i]! + share * delta[i]!;
   }
 
   /** Takes a new mask: what is no longer stored is dropped, what is grown begins with zero weight and fresh slots. */

@@ -1,12 +1,14 @@
-import type { Manifest, ShardSnapshot } from '../../shared/checkpoint/manifest.ts';
-import { writeShardFile } from '../../shared/checkpoint/shard-file.ts';
+import type { Manifest, ManifestFacts, ShardSnapshot } from '../../shared/checkpoint/manifest.ts';
 import type { CheckpointStore } from '../../shared/checkpoint/store.ts';
+import { readWhole, writeWhole } from '../../shared/checkpoint/whole.ts';
 import type { RunConfig } from '../../shared/config/types.ts';
 import type { Coordinator } from '../../shared/coordination/coordinator.ts';
 import { WhittleError } from '../../shared/errors.ts';
-import { dueIntervention, type Intervention } from '../../shared/interventions/calendar.ts';
+import { dueInterventions, type Intervention } from '../../shared/interventions/calendar.ts';
 import { rewound } from '../../shared/interventions/rewind.ts';
-import { ParameterSpace } from '../../shared/layout/parameter-space.ts';
+import { cutEvenly } from '../../shared/layout/shard-map.ts';
+import { shrinkCheckpoint } from '../../shared/shrink/shrink-checkpoint.ts';
+import { describeShrinking } from '../../shared/shrink/describe-shrinking.ts';
 import { failpoint } from '../../shared/telemetry/failpoints.ts';
 import { createOptimizer } from '../parameter-server/optimizers/optimizer.ts';
 
@@ -16,54 +18,74 @@ export interface InterveneOptions {
   readonly coordinator: Coordinator;
   /** The generation that goes on from what comes of it. */
   readonly generation: number;
-  /** Hears of each that was done. */
-  readonly done: (intervention: Intervention, manifest: Manifest) => void;
+  /** Hears of each that was done, in words. */
+  readonly done: (intervention: Intervention, what: string) => void;
 }
 
+/** A checkpoint's content on its way through interventions. */
+interface Content {
+  readonly manifest: ManifestFacts;
+  /** The whole parameter space, and its state. */
+  readonly whole: ShardSnapshot;
+  /** What was done, for people. */
+  readonly what: string;
+}
+
+type Transform = (from: Content, step: number, options: InterveneOptions) => Content | Promise<Content>;
+
+const TRANSFORMS: Readonly<Record<Intervention['kind'], Transform>> = { rewind, shrink };
+
 /**
- * Does all interventions that are due at a checkpoint: each makes a new one of the same clock, in the new generation.
- * Guarantee: a function of checkpoints and the run file alone. Until `latest` names what came of it nothing has
- * happened, so after a crash it is done again from the same checkpoint, with the same bits.
+ * Does all interventions that are due at a checkpoint: what comes of them is a new one of the same clock, in the new
+ * generation. Guarantee: a function of checkpoints and the run file alone. Until `latest` names what came of it nothing
+ * has happened, so after a crash it is done again from the same checkpoint, with the same bits.
  */
 export async function intervene(from: Manifest, options: InterveneOptions): Promise<Manifest> {
   const { config, store, coordinator, generation, done } = options;
-  const intervention = dueIntervention(config, from);
-  if (intervention === null) return from;
-  const whole = await wholeOf(store, from);
-  const changed = rewound(whole, await wholeOf(store, await earlier(options, intervention)), freshSlots(config));
+  const due = dueInterventions(config, from);
+  if (due.length === 0) return from;
+  let content: Content = { manifest: from, whole: await readWhole(store.folderOf(from), from), what: '' };
+  for (const each of due) {
+    content = await TRANSFORMS[each.kind](content, each.step, options);
+    done(each, content.what);
+  }
+  const { manifest: changed, whole } = content;
   const folder = await store.create(from.clock, generation);
-  const shard = await writeShardFile(folder, 0, changed);
   const manifest: Manifest = {
-    ...from,
+    ...changed,
     generation,
-    shards: [shard],
-    interventions: [...(from.interventions ?? []), intervention.id],
+    shards: await writeWhole(folder, whole, cutEvenly(whole.end, 1)),
+    interventions: [...(from.interventions ?? []), ...due.map(({ id }) => id)],
     testAccuracy: null,
     writtenAt: new Date().toISOString(),
   };
   await store.publish(manifest);
   failpoint('checkpoint.manifest-written', from.clock);
   await coordinator.commitLatest({ generation, clock: from.clock, folder: store.folderName(from.clock, generation) });
-  done(intervention, manifest);
   return manifest;
 }
 
-function wholeOf(store: CheckpointStore, manifest: Manifest): Promise<ShardSnapshot> {
-  const { size } = ParameterSpace.of(manifest.model.parameters);
-  return store.readRange(manifest, 0, size, { withState: true });
-}
-
-/** The checkpoint whose values come back. */
-async function earlier({ config, store }: InterveneOptions, { id, step }: Intervention): Promise<Manifest> {
+async function rewind(
+  { manifest, whole }: Content,
+  step: number,
+  { config, store }: InterveneOptions,
+): Promise<Content> {
   const to = config.rewind?.find(({ at }) => at === step)?.to ?? 0;
   const entry = (await store.list()).findLast(({ clock, complete }) => clock === to && complete);
   if (!entry) {
     throw new WhittleError(
       'CHECKPOINT',
-      `${id} needs the checkpoint of step ${to}, and ${store.folder} holds none; resume from before step ${to}`,
+      `rewind@${step} needs the checkpoint of step ${to}, and ${store.folder} holds none; resume from before step ${to}`,
     );
   }
-  return store.verify(entry.path);
+  const then = await readWhole(entry.path, await store.verify(entry.path));
+  const what = `the survivors of step ${step} go on from their values of step ${to}`;
+  return { manifest, whole: rewound(whole, then, freshSlots(config)), what };
+}
+
+function shrink({ manifest, whole }: Content, step: number): Content {
+  const shrunk = shrinkCheckpoint(manifest, whole, 'masked');
+  return { ...shrunk, what: `shrunk at step ${step}: ${describeShrinking(shrunk)}` };
 }
 
 function freshSlots(config: RunConfig): (name: string) => number {

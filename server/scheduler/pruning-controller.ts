@@ -50,6 +50,7 @@ export async function updateMask(options: {
   readonly maskEpoch: number;
   readonly config: RunConfig;
   readonly space: ParameterSpace;
+  readonly begun: ParameterSpace;
   readonly units: ModelUnits;
   readonly cuts: readonly number[];
   readonly servers: readonly ServerHandle[];
@@ -61,6 +62,7 @@ export async function updateMask(options: {
   const plan = await planMaskUpdate({
     rules: config.sparsity,
     space,
+    begun: options.begun,
     units: options.units,
     step,
     seed: config.seed,
@@ -82,12 +84,12 @@ export async function commitMask(
   record: CommitRecord,
   options: {
     readonly config: RunConfig;
-    readonly space: ParameterSpace;
+    readonly begun: ParameterSpace;
     readonly servers: readonly ServerHandle[];
     readonly signal: AbortSignal;
   },
 ): Promise<CommittedUpdate> {
-  const { config, space, servers, signal } = options;
+  const { config, begun, servers, signal } = options;
   const survivors = await Promise.all(
     servers.map(async (server, i) => {
       const fault = i === 1 ? failpointAfterSend('commit.sent-to-some', record.step) : undefined;
@@ -95,13 +97,16 @@ export async function commitMask(
       return commit(server, record, signal);
     }),
   );
-  return { ...record, sparsity: sparsityOf(survivors, config, space) };
+  return { ...record, sparsity: sparsityOf(survivors, config, begun) };
 }
 
-/** Dead elements over all elements that any rule matches. `survivors`: of each shard, never-pruned elements included. */
-export function sparsityOf(survivors: readonly number[], config: RunConfig, space: ParameterSpace): number {
-  const removed = space.size - survivors.reduce((a, b) => a + b, 0);
-  const matched = matchedParameters(config.sparsity, space).reduce((sum, { size }) => sum + size, 0);
+/**
+ * Dead elements over all elements that any rule matches, both of the model that the run began with.
+ * @param survivors of each shard, never-pruned elements included
+ */
+export function sparsityOf(survivors: readonly number[], config: RunConfig, begun: ParameterSpace): number {
+  const removed = begun.size - survivors.reduce((a, b) => a + b, 0);
+  const matched = matchedParameters(config.sparsity, begun).reduce((sum, { size }) => sum + size, 0);
   return matched === 0 ? 0 : removed / matched;
 }
 

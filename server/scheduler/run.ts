@@ -1,7 +1,7 @@
 import type { Report__Output } from '../../protos/generated/whittle/Report.ts';
 import type { Manifest } from '../../shared/checkpoint/manifest.ts';
 import { WhittleError } from '../../shared/errors.ts';
-import { dueIntervention } from '../../shared/interventions/calendar.ts';
+import { dueInterventions } from '../../shared/interventions/calendar.ts';
 import { type Adoption, adoptionOf } from './adoption.ts';
 import type { Member, MemberListener } from './members.ts';
 import { endingOf } from './run/ending.ts';
@@ -36,11 +36,14 @@ export class Run implements MemberListener {
   readonly #masks: MaskUpdates;
   readonly #checkpoints: RunCheckpoints;
   readonly #stopCut: StopCut;
+  /** See Describe. */
+  readonly #left: string;
 
   constructor(options: RunOptions) {
     this.#options = options;
     const { config, members, progress, log, takeover } = options;
     const start = takeover ? takeover.latest : options.restored;
+    this.#left = start?.model.shrunkFrom === undefined ? '' : JSON.stringify(start.model);
     const end = (this.#end = new RunEnd(options));
     const { signal } = end;
     const descriptions = (this.#descriptions = new WorkerDescriptions(
@@ -130,7 +133,7 @@ export class Run implements MemberListener {
     const { rank, role, address, pid } = member;
     this.#options.log.info({ member: `${role}[${rank}]`, address, pid }, 'registered');
     this.#recordMember(member, 'joined');
-    if (role === 'worker') this.#options.members.send(member, { describe: {} });
+    if (role === 'worker') this.#options.members.send(member, { describe: { left: this.#left } });
     this.#gathering.check();
   }
 
@@ -228,7 +231,7 @@ export class Run implements MemberListener {
       manifest: this.lastManifest,
       isEvaluated: this.#training.evaluations.isComplete,
       stopAt: this.stopping === null ? null : this.#stopCut.clock,
-      isIntervention: this.lastManifest !== null && dueIntervention(config, this.lastManifest) !== null,
+      isIntervention: this.lastManifest !== null && dueInterventions(config, this.lastManifest).length > 0,
       isIdle: this.#training.evaluations.isIdle,
     });
     if (ending) this.#end.set(ending);

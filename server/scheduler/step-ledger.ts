@@ -9,7 +9,7 @@ export interface CompletedStep {
   readonly bytesPulled: number;
   readonly bytesMasks: number;
   readonly sliceWorkers: readonly number[];
-  /** When each slice arrived, milliseconds after the step before; empty where not known. */
+  /** When each slice arrived, milliseconds after its worker had weights for it; empty where not known. */
   readonly sliceMilliseconds: readonly number[];
 }
 

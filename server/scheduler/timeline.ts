@@ -178,7 +178,7 @@ export class Timeline {
    * starts from: the given one, after the interventions that are due at it.
    */
   async #next(restored: Manifest | null): Promise<Manifest | null> {
-    const { coordinator, directory, config, store, log } = this.#options;
+    const { coordinator, directory, config, store, log, progress } = this.#options;
     const from = restored
       ? { clock: restored.clock, checkpoint: checkpointName(restored.clock, restored.generation) }
       : null;
@@ -189,8 +189,10 @@ export class Timeline {
     if (restored === null) return null;
     return intervene(restored, {
       ...{ config, store, coordinator, generation: this.#generation },
-      done: ({ id }, { clock }) =>
-        log.info({ step: clock, generation: this.#generation, intervention: id }, 'intervened'),
+      done: ({ id }, what) => {
+        log.info({ step: restored.clock, generation: this.#generation, intervention: id }, what);
+        progress.say(what);
+      },
     });
   }
 

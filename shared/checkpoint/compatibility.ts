@@ -4,10 +4,17 @@ import { diffTopologies } from './topology-diff.ts';
 
 /**
  * How the tensors of two models differ, one line each: missing, added, changed in shape or place. Empty: a
- * checkpoint of one fits the other. Layers without weights, notes and data sizes do not count.
+ * checkpoint of one fits the other. Layers without weights, notes and data sizes do not count. An old model that units
+ * have left fits what it was before that.
  */
 export function diffModels(old: ModelDescription, now: ModelDescription): string[] {
-  return [...diffTensors('parameter', old.parameters, now.parameters), ...diffTensors('state', old.states, now.states)];
+  const { parameters, states } = hasLostUnitsSince(old, now) ?? old;
+  return [...diffTensors('parameter', parameters, now.parameters), ...diffTensors('state', states, now.states)];
+}
+
+/** The tensors that the old model had before units left it, where the new one is as the user's files build it. */
+function hasLostUnitsSince(old: ModelDescription, now: ModelDescription): ModelDescription['shrunkFrom'] {
+  return now.shrunkFrom === undefined ? old.shrunkFrom : undefined;
 }
 
 /** Throws WhittleError CHECKPOINT with the whole diff unless a checkpoint of `old` fits `now`. */
@@ -26,7 +33,8 @@ export function requireSameModel(old: ModelDescription, now: ModelDescription, c
  * loss. Null where they agree, as far as a checkpoint tells.
  */
 export function changedBehaviour(old: ModelDescription, now: ModelDescription, checkpoint: string): string | null {
-  const changes = diffTopologies(old.topology, now.topology);
+  const ignoresSizes = hasLostUnitsSince(old, now) !== undefined;
+  const changes = diffTopologies(old.topology, now.topology, { ignoresSizes });
   if (old.loss !== undefined && now.loss !== undefined && old.loss !== now.loss) {
     const isCode = [old.loss, now.loss].every((loss) => loss.startsWith(USER_LOSS));
     changes.push(

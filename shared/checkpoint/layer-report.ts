@@ -17,7 +17,8 @@ export interface LocatedManifest {
 }
 
 /**
- * What a checkpoint's mask says of every parameter, in model order: counted from its bits, not from schedules.
+ * What a checkpoint's mask says of every parameter, in model order: counted from its bits, not from schedules. Sizes are
+ * those that the run began with.
  * @param before an earlier checkpoint of the run, to compare masks with; null: churn is not known
  */
 export async function reportLayers(
@@ -26,6 +27,7 @@ export async function reportLayers(
 ): Promise<LayerResult[]> {
   const space = ParameterSpace.of(manifest.model.parameters);
   const earlier = before === null ? null : await EarlierMask.of(before);
+  const begun = ParameterSpace.begunWith(manifest.model);
   const rules = manifest.config.sparsity;
   const matched = new Set(matchedParameters(rules, space).map(({ name }) => name));
   const tallies = space.parameters.map(
@@ -36,7 +38,7 @@ export async function reportLayers(
       tallies[space.parameters.indexOf(part.parameter)]?.count(part.start, part.end, start, mask, weights);
     }
   }
-  return tallies.map((tally) => tally.result());
+  return tallies.map((tally, i) => tally.result(begun.parameters[i] as Parameter));
 }
 
 /** The same with the newest usable checkpoint before it, where the store has one. */
@@ -98,17 +100,21 @@ class Tally {
     }
   }
 
-  result(): LayerResult {
-    const { name, size } = this.#parameter;
-    const units = size === 0 ? 0 : this.#alive.length;
+  /** @param begun the parameter before units left the model */
+  result(begun: Parameter): LayerResult {
+    const { name, size } = begun;
+    const left = size - this.#parameter.size;
+    const units = size === 0 ? 0 : unitsOf(begun).count;
+    const alive = this.#parameter.size === 0 ? 0 : this.#alive.filter((each) => each === 1).length;
     return {
       name,
       size,
+      ...(left === 0 ? {} : { left }),
       survivors: this.#survivors,
       zeroSurvivors: this.#zeroSurvivors,
       prunable: this.#prunable,
       units,
-      deadUnits: size === 0 ? 0 : this.#alive.filter((alive) => alive === 0).length,
+      deadUnits: units - alive,
       bytes: Float32Array.BYTES_PER_ELEMENT * this.#survivors,
       churn: this.#earlier === null ? null : { since: this.#earlier.step, died: this.#died, regrown: this.#regrown },
     };

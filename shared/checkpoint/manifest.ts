@@ -41,6 +41,9 @@ export interface Manifest {
   readonly writtenAt: string;
 }
 
+/** A manifest but for where and when its content was written. */
+export type ManifestFacts = Omit<Manifest, 'shards' | 'generation' | 'writtenAt'>;
+
 /** What a server hands to the checkpoint writer, and gets back (cut to its new range) at resume. */
 export interface ShardSnapshot {
   readonly start: number;

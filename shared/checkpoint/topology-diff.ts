@@ -14,8 +14,19 @@ interface Layer {
   readonly inbound: unknown;
 }
 
-/** One line a difference, naming the layer and the property; empty where both compute the same. */
-export function diffTopologies(old: unknown, now: unknown): string[] {
+/** What shrinking changes in a layer's configuration. */
+const SIZES = ['units', 'filters', 'batch_input_shape', 'target_shape'];
+
+/**
+ * One line a difference, naming the layer and the property; empty where both compute the same.
+ * @param options `ignoresSizes`: the old model has lost units, so that layers differ in how many they have
+ */
+export function diffTopologies(
+  old: unknown,
+  now: unknown,
+  { ignoresSizes = false }: { readonly ignoresSizes?: boolean } = {},
+): string[] {
+  const skips = ignoresSizes ? SIZES : [];
   const before = layersOf(old, null);
   const after = new Map(layersOf(now, null).map((layer) => [layer.path, layer]));
   if (before.length === 0 || after.size === 0) return [];
@@ -23,7 +34,7 @@ export function diffTopologies(old: unknown, now: unknown): string[] {
   for (const was of before) {
     const is = after.get(was.path);
     if (is === undefined) lines.push(`${label(was)} (${was.className}) is gone`);
-    else lines.push(...diffLayers(was, is));
+    else lines.push(...diffLayers(was, is, skips));
   }
   const known = new Set(before.map(({ path }) => path));
   for (const is of after.values()) if (!known.has(is.path)) lines.push(`${label(is)} (${is.className}) is new`);
@@ -54,13 +65,13 @@ function label({ path }: Layer): string {
   return path === '' ? 'the model' : `layer ${path}`;
 }
 
-function diffLayers(was: Layer, is: Layer): string[] {
+function diffLayers(was: Layer, is: Layer, skips: readonly string[]): string[] {
   if (was.className !== is.className) return [`${label(was)} was a ${was.className}, is a ${is.className}`];
   // Weights come from the checkpoint, unless they are frozen: those are built again.
   const skipsInitializers = was.config['trainable'] !== false && is.config['trainable'] !== false;
-  const lines = diffValues('', was.config, is.config, skipsInitializers).map(
-    ([property, before, after]) => `${label(was)}: ${property} was ${show(before)}, is ${show(after)}`,
-  );
+  const lines = diffValues('', was.config, is.config, skipsInitializers)
+    .filter(([property]) => !skips.includes(property))
+    .map(([property, before, after]) => `${label(was)}: ${property} was ${show(before)}, is ${show(after)}`);
   if (JSON.stringify(was.inbound) !== JSON.stringify(is.inbound)) lines.push(`${label(was)} takes other inputs`);
   return lines;
 }

@@ -50,6 +50,7 @@ export function parseRunConfig(text: string, label = 'effective run file'): RunC
         ({ path, position }) => `${nameOf(['sparsity', k, 'schedule', ...path])}: ${position}`,
       ),
     ),
+    ...(typeof (document.shrink?.atStep ?? 0) === 'number' ? [] : [`shrink.atStep: ${document.shrink?.atStep}`]),
     ...(typeof document.quantization?.beginStep === 'string'
       ? [`quantization.beginStep: ${document.quantization.beginStep}`]
       : []),

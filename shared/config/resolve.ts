@@ -1,6 +1,7 @@
 import type { ParameterSpec } from '../layout/model-description.ts';
 import { matchesGlob } from '../sparsity/glob.ts';
 import { checkRewind, resolveRewind } from './resolve-rewind.ts';
+import { checkShrink, resolveShrink } from './resolve-shrink.ts';
 import { checkClustering, resolveClustering } from './resolve-clustering.ts';
 import { checkQuantization, resolveQuantization } from './resolve-quantization.ts';
 import { decayWarnings, resolveDecay } from './decay.ts';
@@ -37,6 +38,7 @@ export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
     ...checkClustering(document, facts),
     ...checkQuantization(document, facts),
     ...checkRewind(document, facts),
+    ...checkShrink(document, facts),
     ...checkGlob(training.decay.match, ['training', 'decay', 'match'], facts.parameterNames),
   ];
   if (problems.length > 0) throw runFile.source.error(problems);
@@ -72,6 +74,7 @@ export function resolveRunConfig(runFile: RunFile, facts: JobFacts): RunConfig {
     ...(recalibrate === undefined ? {} : { recalibrate }),
     ...resolveQuantization(document, facts.trainExamples),
     ...resolveRewind(document, facts.trainExamples),
+    ...resolveShrink(document, facts.trainExamples),
     kernels,
     wire,
     checkpoint,

@@ -4,6 +4,7 @@ import { coordinationSchema } from './coordination.ts';
 import { decaySchema } from './decay.ts';
 import { choice, flag, kinds, mapping, only, real, whole } from './fields.ts';
 import { rewindSchema } from './rewind.ts';
+import { shrinkSchema } from './shrink.ts';
 import { sparsitySchema } from './schema-sparsity.ts';
 import { distillationSchema } from './distillation.ts';
 import { initializeSchema } from './initialize.ts';
@@ -128,7 +129,10 @@ export const runFileSchema = mapping('A Whittle run file', {
   data: mapping('what is trained on', {
     source: dataSource,
     batchSize: whole('examples in a global batch, over all workers, >= 1', { min: 1 }),
-    order: choice('default shuffled', ['shuffled', 'sequential']).default('shuffled'),
+    order: choice('of the examples; shuffled: anew in each epoch; default shuffled', [
+      'shuffled',
+      'sequential',
+    ]).default('shuffled'),
   }),
   cluster: mapping('the processes of the run', {
     servers: whole('parameter servers, >= 1; default 1', { min: 1, max: 1024 }).default(1),
@@ -177,6 +181,7 @@ export const runFileSchema = mapping('A Whittle run file', {
   }),
   sparsity: sparsitySchema,
   rewind: rewindSchema,
+  shrink: shrinkSchema,
   initialize: initializeSchema,
   distillation: distillationSchema,
   clustering: clusteringSchema,

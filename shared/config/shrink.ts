@@ -1,11 +1,8 @@
-import type * as z from 'zod';
 import { mapping, position } from './fields.ts';
 
 export const shrinkSchema = mapping('neurons and filters that are dead leave the model for good; default: they stay', {
   atStep: position('step after which they leave; a step, `80%` of the run, or `9 epochs`'),
 }).optional();
-
-export type ShrinkDocument = z.output<typeof shrinkSchema>;
 
 /** Absent: no unit leaves the model during the run. */
 export interface ShrinkConfig {

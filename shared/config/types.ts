@@ -4,6 +4,7 @@ import type { DistillationConfig } from './distillation.ts';
 import type { InitializeConfig } from './initialize.ts';
 import type { RecalibrateConfig } from './recalibrate.ts';
 import type { QuantizationConfig } from './quantization.ts';
+import type { ShrinkConfig } from './shrink.ts';
 
 /**
  * The effective run file: every key present, every default filled in, paths absolute, percentages and
@@ -26,6 +27,8 @@ export interface RunConfig {
   readonly sparsity: readonly SparsityRule[];
   /** Absent: none. Ascending by `at`. */
   readonly rewind?: readonly RewindConfig[];
+  /** Absent: units that die stay in the model, as zeros. */
+  readonly shrink?: ShrinkConfig;
   readonly initialize?: InitializeConfig;
   readonly distillation?: DistillationConfig;
   readonly clustering?: ClusteringConfig;

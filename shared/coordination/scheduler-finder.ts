@@ -71,7 +71,7 @@ async function look<T>(
 }
 
 /** By the run's effective run file; a directory without a readable one has only its own files. */
-async function coordinationOf(runDirectory: string): Promise<CoordinationConfig> {
+export async function coordinationOf(runDirectory: string): Promise<CoordinationConfig> {
   const path = join(runDirectory, 'run.yaml');
   try {
     return parseRunConfig(await readFile(path, 'utf8'), path).coordination;

@@ -8,31 +8,36 @@ import type { RunConfig } from '../config/types.ts';
 export interface Intervention {
   /** Kept in manifests, such as `rewind@2000`. */
   readonly id: string;
-  readonly kind: 'rewind';
+  readonly kind: 'rewind' | 'shrink';
   readonly step: number;
 }
 
-/** Ascending by step. */
-export function interventionsOf(config: Pick<RunConfig, 'rewind'>): Intervention[] {
-  const rewinds = (config.rewind ?? []).map(({ at }) => ({ id: `rewind@${at}`, kind: 'rewind' as const, step: at }));
-  return rewinds.sort((a, b) => a.step - b.step);
+type Calendar = Pick<RunConfig, 'rewind' | 'shrink'>;
+
+/** Ascending by step; at the same step in the order in which they act. */
+export function interventionsOf({ rewind = [], shrink }: Calendar): Intervention[] {
+  const all = [
+    ...rewind.map(({ at }) => ({ kind: 'rewind' as const, step: at })),
+    ...(shrink === undefined ? [] : [{ kind: 'shrink' as const, step: shrink.atStep }]),
+  ];
+  return all.map((each) => ({ id: `${each.kind}@${each.step}`, ...each })).sort((a, b) => a.step - b.step);
 }
 
 /** Clocks at which all shards are cut for interventions: where they act, and whose values they bring back. */
-export function interventionCuts(config: Pick<RunConfig, 'rewind'>): ReadonlySet<number> {
+export function interventionCuts(config: Calendar): ReadonlySet<number> {
   return new Set([...interventionsOf(config).map(({ step }) => step), ...(config.rewind ?? []).map(({ to }) => to)]);
 }
 
-/** The first that is due at a checkpoint and not in it yet; null where training may go on. */
-export function dueIntervention(
-  config: Pick<RunConfig, 'rewind'>,
+/** Those that are due at a checkpoint and not in it yet, in the order in which they act; none where training may go on. */
+export function dueInterventions(
+  config: Calendar,
   checkpoint: { readonly clock: number; readonly interventions?: readonly string[] },
-): Intervention | null {
+): Intervention[] {
   const done = new Set(checkpoint.interventions);
-  return interventionsOf(config).find(({ id, step }) => step <= checkpoint.clock && !done.has(id)) ?? null;
+  return interventionsOf(config).filter(({ id, step }) => step <= checkpoint.clock && !done.has(id));
 }
 
 /** Clocks of checkpoints that an intervention at or after `clock` still needs. */
-export function clocksNeeded(config: Pick<RunConfig, 'rewind'>, clock: number): number[] {
+export function clocksNeeded(config: Calendar, clock: number): number[] {
   return (config.rewind ?? []).flatMap(({ at, to }) => (at >= clock ? [to] : []));
 }

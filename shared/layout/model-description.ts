@@ -4,6 +4,11 @@ export interface ModelDescription {
   readonly parameters: readonly ParameterSpec[];
   /** Non-trainable variables that a training forward pass writes (moving averages), in model order. */
   readonly states: readonly { readonly name: string; readonly shape: readonly number[] }[];
+  /**
+   * The tensors of the model that the user's files build, where units have left it since; absent: none has. Names and
+   * order are those of `parameters` and `states`.
+   */
+  readonly shrunkFrom?: Pick<ModelDescription, 'parameters' | 'states'>;
   /** LayersModel topology as TensorFlow.js writes it to model.json (`modelTopology`). */
   readonly topology: unknown;
   /** Layers of the model in order, for reports: canonical name, TensorFlow.js class name, output shape. */

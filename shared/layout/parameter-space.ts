@@ -1,5 +1,5 @@
 import { WhittleError } from '../errors.ts';
-import type { ParameterSpec } from './model-description.ts';
+import type { ModelDescription, ParameterSpec } from './model-description.ts';
 
 /** A parameter and its place in the parameter space: elements [offset, offset + size). */
 export interface Parameter extends ParameterSpec {
@@ -45,6 +45,11 @@ export class ParameterSpace {
       offset += size;
     }
     return new ParameterSpace(parameters, offset);
+  }
+
+  /** Of the model that a run began with, before any unit left it: what sparsity is a share of. */
+  static begunWith({ parameters, shrunkFrom }: Pick<ModelDescription, 'parameters' | 'shrunkFrom'>): ParameterSpace {
+    return ParameterSpace.of(shrunkFrom?.parameters ?? parameters);
   }
 
   byName(name: string): Parameter | undefined {

@@ -34,10 +34,12 @@ export function rewriteDescription(
     const width = widths[output] ?? null;
     if (width !== null && !outputs.has(layer.name)) outputs.set(layer.name, width);
   }
+  const { parameters, states, shrunkFrom = { parameters, states } } = description;
   return {
     ...description,
-    parameters: description.parameters.map((each) => ({ ...each, shape: shapes.get(each.name)! })),
-    states: description.states.map((each) => ({ ...each, shape: shapes.get(each.name)! })),
+    shrunkFrom,
+    parameters: parameters.map((each) => ({ ...each, shape: shapes.get(each.name)! })),
+    states: states.map((each) => ({ ...each, shape: shapes.get(each.name)! })),
     layers: description.layers.map((layer) => {
       const width = outputs.get(layer.name);
       return width === undefined ? layer : { ...layer, outputShape: [...layer.outputShape.slice(0, -1), width] };

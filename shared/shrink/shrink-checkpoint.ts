@@ -1,4 +1,4 @@
-import type { Manifest, ShardSnapshot } from '../checkpoint/manifest.ts';
+import type { ManifestFacts, ShardSnapshot } from '../checkpoint/manifest.ts';
 import { ParameterSpace } from '../layout/parameter-space.ts';
 import { countBits } from '../sparsity/bitmap.ts';
 import { pack, unpack } from '../sparsity/packing.ts';
@@ -9,7 +9,7 @@ import { shrinkModel, type Shrunk } from './shrink.ts';
 /** A checkpoint's content, wherever its shards will be cut. */
 export interface ShrunkCheckpoint extends Pick<Shrunk, 'units' | 'refused'> {
   /** The same clock, data position, run file and backend; a smaller model, the next mask epoch. */
-  readonly manifest: Omit<Manifest, 'shards' | 'generation' | 'writtenAt'>;
+  readonly manifest: ManifestFacts;
   /** The whole smaller parameter space, and its state. */
   readonly whole: ShardSnapshot;
 }
@@ -19,7 +19,7 @@ export interface ShrunkCheckpoint extends Pick<Shrunk, 'units' | 'refused'> {
  * optimizer slots, and the model computes the same. Pure. Errors: MODEL, where the topology cannot be read.
  * @param whole the checkpoint's content, see readWhole
  */
-export function shrinkCheckpoint(manifest: Manifest, whole: ShardSnapshot, scope: ShrinkScope): ShrunkCheckpoint {
+export function shrinkCheckpoint(manifest: ManifestFacts, whole: ShardSnapshot, scope: ShrinkScope): ShrunkCheckpoint {
   const dense = (packed: Float32Array): Float32Array => unpack(packed, whole.stored, whole.end);
   const mapSlots = (
     slots: Readonly<Record<string, Float32Array>>,
@@ -39,16 +39,16 @@ export function shrinkCheckpoint(manifest: Manifest, whole: ShardSnapshot, scope
   );
   const packed = (values: Float32Array): Float32Array => pack(values, model.stored);
   const space = ParameterSpace.of(model.description.parameters);
-  const { shards: _shards, generation: _generation, writtenAt: _writtenAt, ...kept } = manifest;
-  const matched = matchedParameters(manifest.config.sparsity, space).reduce((sum, { size }) => sum + size, 0);
+  const begun = ParameterSpace.begunWith(model.description);
+  const matched = matchedParameters(manifest.config.sparsity, begun).reduce((sum, { size }) => sum + size, 0);
   return {
     units,
     refused,
     manifest: {
-      ...kept,
+      ...manifest,
       model: model.description,
       maskEpoch: manifest.maskEpoch + 1,
-      sparsity: matched === 0 ? 0 : Math.min(1, (space.size - countBits(model.mask)) / matched),
+      sparsity: matched === 0 ? 0 : (begun.size - countBits(model.mask)) / matched,
     },
     whole: {
       start: 0,

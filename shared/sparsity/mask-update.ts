@@ -2,6 +2,7 @@ import type { SparsityRule } from '../config/types.ts';
 import { hashSeeds } from '../kernels/random.ts';
 import type { ParameterSpace } from '../layout/parameter-space.ts';
 import type { ModelUnits } from '../model-graph/unit-groups.ts';
+import type { AllocationGroup } from './allocation/allocation.ts';
 import { allocate } from './allocation/index.ts';
 import { criterionNamed } from './criterion/index.ts';
 import { planElements } from './plan/elements.ts';
@@ -15,6 +16,8 @@ import type { SelectionSource } from './selection.ts';
 export interface MaskUpdate {
   readonly rules: readonly SparsityRule[];
   readonly space: ParameterSpace;
+  /** Of the model that the run began with, where units have left it since; default: `space`. Shares are of it. */
+  readonly begun?: ParameterSpace;
   /** What is coupled to what, for neuron and filter rules; see model-graph. */
   readonly units: ModelUnits;
   /** Those rules act whose schedule has an update at this step. */
@@ -67,14 +70,15 @@ const LOTS = 0x5ba751;
  * A pure function of the held state: it may be repeated at any point and gives the same plan for any shard map.
  */
 export async function planMaskUpdate(update: MaskUpdate): Promise<MaskPlan> {
-  const { rules, space, step, sources, cuts, seed } = update;
+  const { rules, space, begun = space, step, sources, cuts, seed } = update;
   let selections: Selections = everywhere(sources.length, []);
   const reports: RuleReport[] = [];
   for (const [index, rule] of rules.entries()) {
     if (!isUpdateStep(rule.schedule, step)) continue;
     const units = unitsInPlay(rule, space, update.units);
     const parameters = units?.parameters ?? matches(rule, space);
-    const groups = allocate(rule, parameters, step);
+    const wanted = allocate(rule, units?.parameters ?? matches(rule, begun), step);
+    const groups = begun === space ? wanted : wanted.map((group) => withoutLeft(group, space));
     const scoring = { criterion: criterionAt(rule, step), seed: hashSeeds([seed, LOTS, index]) };
     const state: RuleState = { rule, step, sources, cuts, parameters, groups, scoring, prior: selections };
     const decision = units ? await planUnits(state, units) : await plan(state);
@@ -82,9 +86,9 @@ export async function planMaskUpdate(update: MaskUpdate): Promise<MaskPlan> {
     reports.push({
       rule: index,
       sparsity: sparsityAt(rule.schedule, step),
-      matched: sum(groups.map((group) => group.size)),
-      targetRemoved: sum(groups.map((group) => group.removed)),
-      removed: decision.removed,
+      matched: sum(wanted.map((group) => group.size)),
+      targetRemoved: sum(wanted.map((group) => group.removed)),
+      removed: decision.removed + sum(wanted.map((group, i) => group.size - (groups[i]?.size ?? 0))),
       newlyRemoved: decision.newlyRemoved,
       ...(rule.regrowth === 'none' ? {} : { grown: decision.grown }),
       protectedCount: decision.protectedCount,
@@ -92,6 +96,13 @@ export async function planMaskUpdate(update: MaskUpdate): Promise<MaskPlan> {
     });
   }
   return { selections, reports };
+}
+
+/** The same of what is left of the model: elements that have left it are removed already, be they more than wanted. */
+function withoutLeft({ parameters, size, removed }: AllocationGroup, space: ParameterSpace): AllocationGroup {
+  const present = parameters.flatMap(({ name }) => space.byName(name) ?? []);
+  const left = sum(parameters.map((parameter) => parameter.size)) - sum(present.map((parameter) => parameter.size));
+  return { parameters: present, size: size - left, removed: removed - left };
 }
 
 function plan(state: RuleState): Promise<Decision> {

@@ -2,6 +2,7 @@ import type { SparsityRule } from '../config/types.ts';
 import type { Parameter, ParameterSpace } from '../layout/parameter-space.ts';
 import { allocate, shareOfUnit } from './allocation/index.ts';
 import { matchesGlob } from './glob.ts';
+import { granularityOf } from './granularity/index.ts';
 import { isUpdateStep } from './schedule/index.ts';
 
 /** The parameters a rule covers, in flat order: those its glob matches, or else the prunable ones. */
@@ -45,9 +46,20 @@ export function matchedParameters(rules: readonly SparsityRule[], space: Paramet
 }
 
 /**
+ * Whether masks come to exactly `targetSparsityAt`: neurons and filters take along what is coupled to them, and of
+ * rules that overlap it is not known beforehand which elements both remove.
+ */
+export function isTargetExact(rules: readonly SparsityRule[], space: ParameterSpace): boolean {
+  const names = rules.flatMap((rule) => matches(rule, space).map(({ name }) => name));
+  const hasUnits = rules.some(({ granularity }) => ['neuron', 'filter'].includes(granularityOf(granularity).name));
+  return !hasUnits && new Set(names).size === names.length;
+}
+
+/**
  * The sparsity that the rules in force at `step` ask for, over all elements that any of them matches; 0 without
  * rules. Exact where rules match different parameters. Where they overlap, what an earlier rule removes is taken
- * to be spread over its parameters like their survivors, since which elements die is not known from schedules.
+ * to be spread over its parameters like their survivors, since which elements die is not known from schedules. Of rules
+ * of neurons and filters it is the share of units; what dies with them comes on top (see `isTargetExact`).
  */
 export function targetSparsityAt(rules: readonly SparsityRule[], space: ParameterSpace, step: number): number {
   const dead = new Map<string, number>();

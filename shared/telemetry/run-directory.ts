@@ -2,8 +2,9 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve as resolvePath, sep } from 'node:path';
 import { diskError, errorCode, makeFolder, writeDurably } from '../checkpoint/durable.ts';
+import { MANIFEST_FILE } from '../checkpoint/manifest-file.ts';
 import { nearest } from '../config/suggest.ts';
-import { leaderOf } from '../coordination/scheduler-finder.ts';
+import { coordinationOf, leaderOf, timelineOf } from '../coordination/scheduler-finder.ts';
 import { WhittleError } from '../errors.ts';
 import { commandLine } from '../invocation.ts';
 import { plural } from '../plural.ts';
@@ -41,7 +42,22 @@ export class RunDirectory {
   static async requireFree(runsFolder: string, runId: string): Promise<void> {
     requireRunId(runId);
     const run = new RunDirectory(join(runsFolder, runId));
-    if (await exists(run.path)) throw runExists(run);
+    if ((await exists(run.path)) && !(await run.#isSpent())) throw runExists(run);
+  }
+
+  /**
+   * Gives the name of a run that ended before its first checkpoint, which nothing can continue, to the next one: its
+   * directory is renamed, for its logs say why. Returns its new id; null where there is no such run.
+   */
+  static async setAside(runsFolder: string, runId: string): Promise<string | null> {
+    const run = new RunDirectory(join(runsFolder, runId));
+    if (!isRunId(runId) || !(await run.#isSpent())) return null;
+    for (let n = 1; ; n += 1) {
+      const id = `${runId.slice(0, 110)}.failed-${n}`;
+      if (await exists(join(runsFolder, id))) continue;
+      await rename(run.path, join(runsFolder, id));
+      return id;
+    }
   }
 
   /**
@@ -131,6 +147,19 @@ export class RunDirectory {
     // Read again: the run may have ended in order between the two looks.
     const status = await this.readStatus();
     return goesOn(status) ? schedulerGone(status) : status;
+  }
+
+  /** It has ended, and there is nothing to go on from. */
+  async #isSpent(): Promise<boolean> {
+    const result = await this.readResult().catch(() => null);
+    if (result === null || result.state === 'SUCCEEDED' || result.checkpoint !== null) return false;
+    if ((await leaderOf(this.path)) !== null) return false;
+    // What etcd knows of a run that began goes by its id, and stays.
+    if ((await coordinationOf(this.path)) !== 'embedded' && (await timelineOf(this.path)).lineage.length > 0)
+      return false;
+    const folders = (await entriesOf(this.checkpointsFolder)).map((name) => join(this.checkpointsFolder, name));
+    const isThere = await Promise.all(folders.map((folder) => exists(join(folder, MANIFEST_FILE))));
+    return !isThere.includes(true);
   }
 
   writeResult(result: RunResult): Promise<void> {

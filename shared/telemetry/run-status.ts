@@ -16,6 +16,8 @@ export interface RunStatus {
   readonly learningRate: number;
   /** Sparsity the schedules ask for and the mask has, over the elements that rules match; 0 without rules. */
   readonly targetSparsity: number;
+  /** Masks come to about the target: rules of neurons and filters, rules that overlap. */
+  readonly isTargetEstimated?: boolean;
   readonly sparsity: number;
   readonly maskEpoch: number;
   readonly examplesPerSecond: number;
@@ -122,7 +124,10 @@ export interface RunResult {
 
 export interface LayerResult {
   readonly name: string;
+  /** Elements that the run began with. */
   readonly size: number;
+  /** Dead elements that are no part of the model any more, since it was shrunk; absent: none. */
+  readonly left?: number;
   readonly survivors: number;
   /** Survivors whose weight is exactly zero. */
   readonly zeroSurvivors: number;

@@ -55,8 +55,8 @@ export function whittle(args: readonly string[], options?: { readonly env?: Node
   return start(args, options).ended;
 }
 
-export async function writeRunFile(folder: string, document: unknown): Promise<string> {
-  const path = join(folder, 'run.yaml');
+export async function writeRunFile(folder: string, document: unknown, name = 'run'): Promise<string> {
+  const path = join(folder, `${name}.yaml`);
   await writeFile(path, stringify(document));
   return path;
 }
@@ -110,6 +110,20 @@ export function goldenRunFile(changes: { servers: number; workers: number; slice
     ],
     checkpoint: { every: 20, keep: 3 },
   };
+}
+
+/**
+ * Does a job for each item, two at a time, and answers in their order: a run that starts leaves one of two cores idle.
+ * Not for jobs whose faults are timed by steps.
+ */
+export async function twoAtOnce<T, R>(items: readonly T[], job: (item: T) => Promise<R>): Promise<R[]> {
+  const left = [...items.entries()];
+  const results: R[] = [];
+  const lane = async (): Promise<void> => {
+    for (let next = left.shift(); next !== undefined; next = left.shift()) results[next[0]] = await job(next[1]);
+  };
+  await Promise.all([lane(), lane()]);
+  return results;
 }
 
 /** Looks again and again until `look` finds something; fails with `what` after the deadline. */
@@ -187,10 +201,14 @@ export async function launchAndKillAt(point: string, args: readonly string[], ru
   const { child, ended } = start(args, { env });
   let over: Ended | null = null;
   void ended.then((end) => (over = end));
-  await until(`failpoint ${point}`, () => {
-    if (over !== null) throw new Error(`the run ended before ${point}:\n${over.stderr}\n${over.stdout}`);
-    return existsSync(firedFile(marks, 'here')) ? true : null;
-  });
+  await until(
+    `failpoint ${point}`,
+    () => {
+      if (over !== null) throw new Error(`the run ended before ${point}:\n${over.stderr}\n${over.stdout}`);
+      return existsSync(firedFile(marks, 'here')) ? true : null;
+    },
+    180_000,
+  );
   child.kill('SIGKILL');
   for (const pid of await processesOf(runDirectory)) killQuietly(pid);
   await until('the killed processes to be gone', async () =>

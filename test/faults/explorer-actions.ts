@@ -48,6 +48,22 @@ function addDeliveries(model: Model, state: State, add: Add): void {
         false,
       );
     });
+    for (const from of everyServer()) {
+      for (const message of model.partsFor(state, from, rank)) {
+        const { sum, step } = message.part;
+        add(`server[${rank}] gets the ${sum} of step ${step} from server[${from}]`, (next) =>
+          model.deliverPart(next, rank, message),
+        );
+      }
+    }
+    state.strayParts[rank]!.forEach((stray, i) => {
+      const { sum, step } = model.parts.at(stray).part;
+      add(
+        `server[${rank}] gets the ${sum} of step ${step} from the dead`,
+        (next) => model.deliverPart(next, rank, model.parts.at(next.strayParts[rank]!.splice(i, 1)[0]!)),
+        false,
+      );
+    });
     if (state.commits[rank]!.length > 0) {
       add(`server[${rank}] gets the mask commit`, (next) => model.deliverCommit(next, rank));
     }
@@ -146,6 +162,8 @@ function addKills(model: Model, state: State, add: Add): void {
       `kill server[${rank}]`,
       (next) => {
         next.kills -= 1;
+        for (const to of everyServer())
+          for (const message of model.partsFor(next, rank, to)) next.strayParts[to]!.push(model.parts.number(message));
         next.servers[rank] = { up: false, generation: 0, node: -1, told: [] };
       },
       false,
@@ -189,6 +207,10 @@ export function settle(model: Model, state: State, checkGenerations: boolean): v
     state.strays[rank] = state.strays[rank]!.filter((push) => {
       const message = model.pushes.at(push);
       return arrives(message) && message.step > clock;
+    });
+    state.strayParts[rank] = state.strayParts[rank]!.filter((stray) => {
+      const message = model.parts.at(stray);
+      return arrives(message) && message.part.step > clock;
     });
     state.commits[rank] = state.commits[rank]!.filter((commit) => arrives(model.commits.at(commit)));
   }

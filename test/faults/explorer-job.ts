@@ -47,6 +47,12 @@ export const CONFIG: RunConfig = (() => {
   };
 })();
 
+/** The same with sums over all servers in every step: of the gradient (clipping) and of output units (group lasso). */
+export const CONFIG_WITH_SUMS: RunConfig = {
+  ...CONFIG,
+  training: { ...CONFIG.training, clipNorm: 1, decay: { ...CONFIG.training.decay, groupLasso: 0.1 } },
+};
+
 /** Numbers of no pattern, the same for the same arguments. */
 export function noise(...keys: readonly number[]): number {
   let hash = 2166136261;

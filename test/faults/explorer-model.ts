@@ -2,6 +2,7 @@ import type { CheckpointCommitter as RealCommitter } from '../../server/schedule
 import type { Shard as RealShard } from '../../server/parameter-server/shard.ts';
 import { parseCheckpointName } from '../../shared/checkpoint/manifest-file.ts';
 import type { EmbeddedCoordinator as RealCoordinator } from '../../shared/coordination/embedded.ts';
+import type { RunConfig } from '../../shared/config/types.ts';
 import { planMaskUpdate } from '../../shared/sparsity/mask-update.ts';
 import {
   type CommitterInput,
@@ -11,10 +12,24 @@ import {
   journalMemo,
   type JournalView,
 } from './explorer-checkpoints.ts';
-import { CONFIG, CUTS, DEAD, digestOf, SERVERS, SPACE, STEPS } from './explorer-job.ts';
+import { CUTS, DEAD, digestOf, SERVERS, SPACE, STEPS } from './explorer-job.ts';
 import { Interned, type Memo, type MemoNode, Miss } from './explorer-memo.ts';
-import { type Contents, type ServerInput, type ServerMachine, serverMemo, type ServerView } from './explorer-server.ts';
-import { assign, type CommitMessage, everyServer, type PushMessage, type State } from './explorer-state.ts';
+import {
+  type Contents,
+  heardName,
+  type ServerInput,
+  type ServerMachine,
+  serverMemo,
+  type ServerView,
+} from './explorer-server.ts';
+import {
+  assign,
+  type CommitMessage,
+  everyServer,
+  type PartMessage,
+  type PushMessage,
+  type State,
+} from './explorer-state.ts';
 
 /** The product's classes, and rules of roles that are no function of their own; a mutant changes one. */
 export interface Rules {
@@ -27,6 +42,8 @@ export interface Rules {
   readonly passRecordOn: boolean;
   /** Answers that a server keeps. */
   readonly retained: number;
+  /** The job. */
+  readonly config: RunConfig;
 }
 
 /** An invariant that does not hold. */
@@ -35,23 +52,26 @@ export class Violation extends Error {}
 /** What a cluster can do, on plain states; every method changes the state that it is given. */
 export class Model {
   readonly #rules: Rules;
-  readonly #contents: Contents = { answers: new Map(), snapshots: new Map(), records: new Map() };
+  readonly #contents: Contents = { answers: new Map(), snapshots: new Map(), records: new Map(), sums: new Map() };
   readonly #servers: Memo<ServerInput, ServerMachine, ServerView>[];
   readonly #committers = new Map<number, ReturnType<typeof committerMemo>>();
   readonly #journal: ReturnType<typeof journalMemo>;
   readonly #plans = new Map<string, string>();
   readonly pushes = new Interned<PushMessage>();
   readonly commits = new Interned<CommitMessage>();
+  readonly parts = new Interned<PartMessage>();
   /** Ids of the answers of all servers that a worker's weights are of. */
   readonly reads = new Interned<readonly string[]>();
   /** Parts of every published checkpoint, by its clock: the same in all executions. */
-  readonly #parts = new Map<number, readonly string[]>();
+  readonly #published = new Map<number, readonly string[]>();
   /** Bits of every shard at every clock, as first seen: all executions must agree. */
   readonly #bits = new Map<string, string>();
 
   constructor(rules: Rules) {
     this.#rules = rules;
-    this.#servers = everyServer().map((rank) => serverMemo(rules.Shard, rank, this.#contents, rules.retained));
+    this.#servers = everyServer().map((rank) =>
+      serverMemo(rules.Shard, rules.config, rank, this.#contents, rules.retained),
+    );
     this.#journal = journalMemo(rules.Coordinator);
   }
 
@@ -114,10 +134,10 @@ export class Model {
     if (from !== null) {
       const { clock, generation } = parseCheckpointName(from.checkpoint)!;
       const isThere = state.published.includes(`${clock}/${generation}`);
-      const snapshot = this.#parts.get(clock)?.[rank];
+      const snapshot = this.#published.get(clock)?.[rank];
       if (!isThere || snapshot === undefined)
         throw new Violation(`${from.checkpoint} is the latest and was never published`);
-      input = { op: 'restore', clock, maskEpoch: epochAt(clock), snapshot };
+      input = { op: 'restore', clock, maskEpoch: this.#epochAt(clock), snapshot };
     }
     const { generation } = state.scheduler;
     const root = this.#servers[rank]!.root();
@@ -137,6 +157,24 @@ export class Model {
     const { generation, step, maskEpoch, record } = this.commits.at(state.commits[rank]!.shift()!);
     if (this.#rules.checkGenerations && generation !== state.servers[rank]!.generation) return;
     this.#feed(state, rank, { op: 'commit', step, maskEpoch, record });
+  }
+
+  /** Parts of sums that `from` has and `to`, of the same generation, has not: `from` asks until it is answered. */
+  partsFor(state: State, from: number, to: number): PartMessage[] {
+    const [sender, receiver] = [state.servers[from]!, state.servers[to]!];
+    if (from === to || !sender.up || !receiver.up || sender.generation !== receiver.generation) return [];
+    if (sender.node < 0 || receiver.node < 0) return [];
+    const { clock, heard } = this.server(state, to);
+    return this.server(state, from).parts.flatMap((part) =>
+      part.step <= clock || heard.includes(heardName(from, part))
+        ? []
+        : [{ generation: sender.generation, sender: from, part }],
+    );
+  }
+
+  deliverPart(state: State, rank: number, { generation, sender, part }: PartMessage): void {
+    if (this.#rules.checkGenerations && generation !== state.servers[rank]!.generation) return;
+    this.#feed(state, rank, { op: 'part', sender, part });
   }
 
   /** The scheduler hears that a server holds; once all do, it decides and sends the record. */
@@ -176,7 +214,7 @@ export class Model {
       waits.parts.forEach((part, rank) => this.#expectBits(`snapshot ${rank}/${waits.clock}`, part));
       if (waits.parts.length !== SERVERS)
         throw new Violation(`a checkpoint of ${waits.parts.length} shards was published`);
-      this.#parts.set(waits.clock, waits.parts);
+      this.#published.set(waits.clock, waits.parts);
       state.published = [...new Set([...state.published, `${waits.clock}/${generation}`])].sort();
       return this.#advance(generation, node, { op: 'published' }).id;
     }
@@ -215,7 +253,7 @@ export class Model {
   /** After the last checkpoint is the latest. */
   finish(state: State): void {
     state.finished = true;
-    const parts = this.#parts.get(STEPS) ?? [];
+    const parts = this.#published.get(STEPS) ?? [];
     const dead = parts.reduce((sum, part, rank) => sum + deadOf(this.#contents.snapshots.get(part)!.mask, rank), 0);
     if (dead !== DEAD) throw new Violation(`${dead} elements are dead at the end, the schedule says ${DEAD}`);
   }
@@ -249,12 +287,13 @@ export class Model {
         histogram: async (query: Parameters<RealShard['histogram']>[0]) => shard.histogram(query),
         scores: async (query: Parameters<RealShard['scores']>[0]) => shard.scores(query),
       }));
+      const { sparsity, seed } = this.#rules.config;
       const { selections } = await planMaskUpdate({
-        rules: CONFIG.sparsity,
+        rules: sparsity,
         space: SPACE,
         units: { groups: [], refused: new Map() },
         step,
-        seed: CONFIG.seed,
+        seed,
         sources,
         cuts: CUTS,
       });
@@ -282,6 +321,10 @@ export class Model {
     else if (first !== bits) throw new Violation(`${where} has other bits than in another execution`);
   }
 
+  #epochAt(clock: number): number {
+    return this.#rules.config.sparsity[0]!.schedule.beginStep <= clock ? 1 : 0;
+  }
+
   #advance(generation: number, node: number, input: CommitterInput): MemoNode<CommitterView> {
     const { node: next, error } = this.#committersOf(generation).step(node, input);
     if (error !== null) throw new Violation(`the committer at ${input.op}: ${error}`);
@@ -293,10 +336,6 @@ export class Model {
     if (memo === undefined) this.#committers.set(generation, (memo = committerMemo(this.#rules.Committer, generation)));
     return memo;
   }
-}
-
-function epochAt(clock: number): number {
-  return CONFIG.sparsity[0]!.schedule.beginStep <= clock ? 1 : 0;
 }
 
 function deadOf(mask: Uint8Array, rank: number): number {

@@ -1,10 +1,11 @@
 import type { Push } from '../../server/parameter-server/push.ts';
 import type { Shard as RealShard } from '../../server/parameter-server/shard.ts';
 import type { ShardSnapshot } from '../../shared/checkpoint/manifest.ts';
-
+import type { RunConfig } from '../../shared/config/types.ts';
+import type { DyadicNode } from '../../shared/layout/dyadic.ts';
+import type { RowNode } from '../../shared/layout/row-tree.ts';
 import type { Selection } from '../../shared/sparsity/selection.ts';
 import {
-  CONFIG,
   CUTS,
   digestOf,
   gradient,
@@ -31,7 +32,16 @@ export type ServerInput =
       /** Ids of the answers that the gradient was computed from, by server. */
       readonly read: readonly string[];
     }
-  | { readonly op: 'commit'; readonly step: number; readonly maskEpoch: number; readonly record: string };
+  | { readonly op: 'commit'; readonly step: number; readonly maskEpoch: number; readonly record: string }
+  | { readonly op: 'part'; readonly sender: number; readonly part: SumPart };
+
+/** One server's part of a sum over all of them. */
+export interface SumPart {
+  readonly sum: 'norm' | 'groups';
+  readonly step: number;
+  /** Of its nodes. */
+  readonly id: string;
+}
 
 export interface ServerView {
   readonly clock: number;
@@ -43,6 +53,10 @@ export interface ServerView {
   readonly answers: readonly (readonly [clock: number, maskEpoch: number, id: string])[];
   /** Snapshots taken in this generation: clock, mask epoch and id. */
   readonly snapshots: readonly (readonly [clock: number, maskEpoch: number, id: string])[];
+  /** Its own parts of sums of the newest step that has any. */
+  readonly parts: readonly SumPart[];
+  /** Those of others that it has for steps to come, as `sum/step/sender`. */
+  readonly heard: readonly string[];
   /** The mask commit record that was applied last. */
   readonly record: string | null;
   readonly bits: string;
@@ -55,6 +69,7 @@ export interface Contents {
   readonly answers: Map<string, { readonly weights: Uint8Array; readonly mask: Uint8Array }>;
   readonly snapshots: Map<string, ShardSnapshot>;
   readonly records: Map<string, readonly (readonly Selection[])[]>;
+  readonly sums: Map<string, readonly DyadicNode[] | readonly RowNode[]>;
 }
 
 type ShardClass = typeof RealShard;
@@ -70,16 +85,25 @@ export class ServerMachine {
   readonly #retained: number;
   readonly answers: [number, number, string][] = [];
   readonly snapshots: [number, number, string][] = [];
+  readonly parts: SumPart[] = [];
+  /** Own parts that have not gone the way back to the shard yet. */
+  readonly #own: SumPart[] = [];
   #mask = new Uint8Array(0);
   record: string | null = null;
 
-  constructor(Shard: ShardClass, rank: number, contents: Contents, retained: number) {
+  constructor(Shard: ShardClass, config: RunConfig, rank: number, contents: Contents, retained: number) {
     this.rank = rank;
     this.#contents = contents;
     this.#retained = retained;
     let applied = 0;
+    const share = (sum: SumPart['sum'], step: number, nodes: readonly DyadicNode[] | readonly RowNode[]): void => {
+      const part = { sum, step, id: digestOf(sum, JSON.stringify(nodes)) };
+      contents.sums.set(part.id, nodes);
+      this.parts.push(part);
+      this.#own.push(part);
+    };
     this.shard = new Shard({
-      config: CONFIG,
+      config,
       space: SPACE,
       start: CUTS[rank]!,
       end: CUTS[rank + 1]!,
@@ -99,7 +123,8 @@ export class ServerMachine {
           this.snapshots.push([clock, maskEpoch, id]);
         },
         hold: () => undefined,
-        norm: () => undefined,
+        norm: (step, nodes) => share('norm', step, nodes),
+        groups: (step, nodes) => share('groups', step, nodes),
         consumed: () => undefined,
         stepDone: (step, _loss, senders) => {
           if (senders.length !== SLICES)
@@ -112,6 +137,17 @@ export class ServerMachine {
   }
 
   feed(input: ServerInput): void {
+    this.#take(input);
+    for (let part = this.#own.shift(); part; part = this.#own.shift()) this.#hear(this.rank, part);
+  }
+
+  #hear(sender: number, { sum, step, id }: SumPart): void {
+    const nodes = this.#contents.sums.get(id)!;
+    if (sum === 'norm') this.shard.peerNorm(step, sender, nodes as readonly DyadicNode[]);
+    else this.shard.peerGroups(step, sender, nodes as readonly RowNode[]);
+  }
+
+  #take(input: ServerInput): void {
     const { shard, rank } = this;
     switch (input.op) {
       case 'initialize':
@@ -131,6 +167,11 @@ export class ServerMachine {
         shard.commit(input.step, input.maskEpoch, this.#contents.records.get(input.record)![rank]!);
         this.record = input.record;
         return;
+      case 'part':
+        // Whoever gets no answer asks again.
+        this.#hear(input.sender, input.part);
+        this.#hear(input.sender, input.part);
+        return;
     }
   }
 }
@@ -138,12 +179,13 @@ export class ServerMachine {
 /** All states of one server's shard, by what reached it. */
 export function serverMemo(
   Shard: ShardClass,
+  config: RunConfig,
   rank: number,
   contents: Contents,
   retained = RETAINED,
 ): Memo<ServerInput, ServerMachine, ServerView> {
   return new Memo({
-    create: () => new ServerMachine(Shard, rank, contents, retained),
+    create: () => new ServerMachine(Shard, config, rank, contents, retained),
     feed: (machine, input) => machine.feed(input),
     look: (machine, inputs): ServerView => {
       const { shard } = machine;
@@ -154,7 +196,10 @@ export function serverMemo(
           input.op === 'push' && input.step === clock + 1 && input.maskEpoch === maskEpoch ? [input.slice] : [],
         ),
       );
-      const { answers, snapshots, record } = machine;
+      const { answers, snapshots, parts, record } = machine;
+      const heard = inputs.flatMap((input) =>
+        input.op === 'part' && input.part.step > clock ? [heardName(input.sender, input.part)] : [],
+      );
       const view = {
         clock,
         maskEpoch,
@@ -162,12 +207,18 @@ export function serverMemo(
         slices: [...slices].sort(),
         answers: [...answers],
         snapshots: [...snapshots],
+        parts: parts.filter(({ step }) => step === parts.at(-1)?.step),
+        heard: [...new Set(heard)].sort(),
         record,
         bits,
       };
       return { ...view, outlook: outlookOf(shard, slices) };
     },
   });
+}
+
+export function heardName(sender: number, { sum, step }: SumPart): string {
+  return `${sum}/${step}/${sender}`;
 }
 
 /** Lets the missing slices come and looks at the bits: two shards that hide something different differ in them. */

@@ -1,4 +1,5 @@
 import { SERVERS, SLICES, WORKERS } from './explorer-job.ts';
+import type { SumPart } from './explorer-server.ts';
 
 /** A push on its way. */
 export interface PushMessage {
@@ -8,6 +9,13 @@ export interface PushMessage {
   readonly sender: number;
   readonly maskEpoch: number;
   readonly read: number;
+}
+
+/** A server's part of a sum over all servers. */
+export interface PartMessage {
+  readonly generation: number;
+  readonly sender: number;
+  readonly part: SumPart;
 }
 
 export interface CommitMessage {
@@ -69,6 +77,8 @@ export interface State {
   links: number[][][];
   /** Pushes by server that a dead worker left on the way; they may still arrive, in any order, or not. */
   strays: number[][];
+  /** Parts of sums by server that a dead one left on the way, as pushes of dead workers. */
+  strayParts: number[][];
   /** Numbers of the mask commits on their way, by server. */
   commits: number[][];
   /** Checkpoints whose manifest is in place, as `clock/generation`. */
@@ -105,6 +115,7 @@ export function initialState(kills: number, emptyJournal: number): State {
     journal: emptyJournal,
     links: Array.from({ length: WORKERS }, () => everyServer().map(() => [])),
     strays: everyServer().map(() => []),
+    strayParts: everyServer().map(() => []),
     commits: everyServer().map(() => []),
     published: [],
     ghosts: [],
@@ -125,6 +136,7 @@ export function copyState(state: State): State {
     scheduler: { ...state.scheduler },
     links: state.links.map((links) => links.map((queue) => [...queue])),
     strays: state.strays.map((queue) => [...queue]),
+    strayParts: state.strayParts.map((queue) => [...queue]),
     commits: state.commits.map((queue) => [...queue]),
     ghosts: state.ghosts.map((ghost) => ({ ...ghost })),
   };
@@ -142,6 +154,7 @@ export function keyOf(state: State): string {
   key += `|${up} ${generation} ${phase} ${configured.join()} ${holds.join()} ${decided} ${committer} ${begun} ${knows.join()} ${owners.join()}`;
   for (const links of state.links) for (const queue of links) key += `|${queue.join()}`;
   for (const queue of state.strays) key += `|${queue.join()}`;
+  for (const queue of state.strayParts) key += `|${queue.join()}`;
   for (const queue of state.commits) key += `|${queue.join()}`;
   for (const ghost of state.ghosts) key += `|${ghost.generation} ${ghost.node}`;
   return key;

@@ -2,6 +2,7 @@ import { Shard } from '../../server/parameter-server/shard.ts';
 import { CheckpointCommitter } from '../../server/scheduler/checkpoint-committer.ts';
 import { EmbeddedCoordinator } from '../../shared/coordination/embedded.ts';
 import { actionsOf, settle } from './explorer-actions.ts';
+import { CONFIG } from './explorer-job.ts';
 import { Miss } from './explorer-memo.ts';
 import { Model, type Rules, Violation } from './explorer-model.ts';
 import { copyState, initialState, keyOf, type State } from './explorer-state.ts';
@@ -24,6 +25,7 @@ export const PRODUCT_RULES: Rules = {
   checkGenerations: true,
   passRecordOn: true,
   retained: 2,
+  config: CONFIG,
 };
 
 interface Visit {
@@ -35,7 +37,7 @@ interface Visit {
 
 /**
  * Every execution of a small run of 2 servers and 2 workers with at most so many kills, at every point between two
- * events: steps, the mask commit, checkpoints, rollbacks and takeovers. Depth first over states; a state seen
+ * events: steps, sums over all servers, the mask commit, checkpoints, rollbacks and takeovers. Depth first over states; a state seen
  * before is not followed again.
  */
 export async function explore(kills: number, rules: Rules = PRODUCT_RULES): Promise<Exploration> {

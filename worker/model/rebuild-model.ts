@@ -3,9 +3,9 @@
  * its checkpoint keeps, with the module's loss.
  */
 import type { LayersModel } from '@tensorflow/tfjs-layers';
+import { requireSameModel } from '../../shared/checkpoint/compatibility.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import type { ModelDescription } from '../../shared/layout/model-description.ts';
-import { isShrunkFrom } from '../../shared/shrink/is-shrunk.ts';
 import type { Tf } from '../backend/tf.ts';
 import { describeModel, disposeVariables, variablesOf } from './describe-model.ts';
 import type { LoadedModel } from './load-model.ts';
@@ -13,14 +13,23 @@ import { withSeed } from './seeded-random.ts';
 import { unseedLayers } from './unseed-layers.ts';
 
 /**
- * `loaded` as it is where `description` is no shrunk form of it; else the same with the model of the description, the
- * user's disposed. Trained weights and states have their initializers' values, to be set from the checkpoint; frozen
- * ones those of the user's model. Errors: UNSUPPORTED, where TensorFlow.js cannot build the topology.
+ * `loaded` as it is where no unit has left the model of `description`; else the same with that model, the user's
+ * disposed. Trained weights and states have their initializers' values, to be set from the checkpoint; frozen ones those
+ * of the user's model. Errors: CHECKPOINT, where the user's model is not what the description was shrunk from;
+ * UNSUPPORTED, where TensorFlow.js cannot build the topology.
  */
-export async function rebuildShrunk(tf: Tf, loaded: LoadedModel, description: ModelDescription): Promise<LoadedModel> {
+export async function rebuildShrunk(
+  tf: Tf,
+  loaded: LoadedModel,
+  description: ModelDescription | undefined,
+): Promise<LoadedModel> {
+  if (description?.shrunkFrom === undefined) return loaded;
   const built = variablesOf(loaded.model);
-  const facts = { trainExamples: 0, testExamples: 0, notes: [] };
-  if (!isShrunkFrom(description, describeModel(loaded.model, facts, built))) return loaded;
+  const { parameters } = describeModel(loaded.model, { trainExamples: 0, testExamples: 0, notes: [] }, built);
+  // States may hold ranges of activations, which are no part of what the user's files build.
+  const states: ModelDescription['states'] = [];
+  const before = { ...description, parameters: description.shrunkFrom.parameters, states };
+  requireSameModel(before, { ...before, parameters }, 'the checkpoint');
   const model = await modelOf(tf, loaded.source, description);
   const frozen = new Map([...built.names.variables].map(([variable, name]) => [name, variable]));
   const rebuilt = variablesOf(model);

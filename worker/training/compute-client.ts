@@ -1,9 +1,8 @@
 /** The main thread's handle on the compute thread: an Engine whose methods return promises. */
-import type { RunConfig } from '../../shared/config/types.ts';
 import type { WhittleError } from '../../shared/errors.ts';
 import type { ModelDescription } from '../../shared/layout/model-description.ts';
 import { startThread, ThreadCaller } from '../../shared/rpc/thread-calls.ts';
-import type { ChunkResult, SliceResult } from './engine.ts';
+import type { ChunkResult, EngineOptions, SliceResult } from './engine.ts';
 
 interface Created {
   readonly description: ModelDescription;
@@ -28,12 +27,12 @@ export class ComputeClient {
    * Starts the thread and builds the engine in it. `onDeath` hears of a thread that ended by itself later on.
    * @throws what Engine.create throws; no thread is left then
    */
-  static async create(options: {
-    readonly config: RunConfig;
-    readonly onDeath?: (error: WhittleError) => void;
-  }): Promise<ComputeClient> {
-    const worker = startThread(import.meta.url, 'compute-thread', { config: options.config });
-    const thread = new ThreadCaller(worker, (error) => options.onDeath?.(error));
+  static async create({
+    onDeath,
+    ...options
+  }: EngineOptions & { readonly onDeath?: (error: WhittleError) => void }): Promise<ComputeClient> {
+    const worker = startThread(import.meta.url, 'compute-thread', options satisfies EngineOptions);
+    const thread = new ThreadCaller(worker, (error) => onDeath?.(error));
     try {
       return new ComputeClient(thread, await thread.call<Created>('create', null));
     } catch (reason) {

@@ -3,15 +3,14 @@
  * Calls run one at a time in the order they came, but for evaluation chunks, which wait until nothing else does.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import type { RunConfig } from '../../shared/config/types.ts';
 import { WhittleError } from '../../shared/errors.ts';
 import { serveThread, Transferred } from '../../shared/rpc/thread-calls.ts';
-import { Engine } from './engine.ts';
+import { Engine, type EngineOptions } from './engine.ts';
 import { TwoQueues } from './two-queues.ts';
 
 if (parentPort === null) throw new WhittleError('INTERNAL', 'the compute thread was started as a program');
 
-const { config } = workerData as { config: RunConfig };
+const options = workerData as EngineOptions;
 const queues = new TwoQueues();
 let engine: Engine | null = null;
 
@@ -26,7 +25,7 @@ function first<A, R>(work: (argument: A) => R | Promise<R>): (argument: A) => Pr
 
 serveThread(parentPort, {
   create: first(async () => {
-    engine = await Engine.create({ config });
+    engine = await Engine.create(options);
     const { description, fingerprint, numEvaluationChunks } = engine;
     return { description, fingerprint, numEvaluationChunks };
   }),

@@ -42,6 +42,12 @@ export interface ChunkResult {
   readonly examples: number;
 }
 
+export interface EngineOptions {
+  readonly config: RunConfig;
+  /** The model of the checkpoint to go on from, which units may have left; default: as the user's files build it. */
+  readonly left?: ModelDescription | undefined;
+}
+
 /** Weights kept for evaluation. */
 interface Kept {
   readonly set: WeightSet;
@@ -94,14 +100,14 @@ export class Engine {
     this.setWeights(this.#initial.weights, this.#initial.state, 0);
   }
 
-  /** @throws MODEL, DATA or UNSUPPORTED */
-  static async create({ config }: { readonly config: RunConfig }): Promise<Engine> {
+  /** See prepareJob. */
+  static async create({ config, left }: EngineOptions): Promise<Engine> {
     const { backend } = config.cluster;
     if (backend === 'auto') throw new WhittleError('INTERNAL', 'the backend is still auto: it is resolved at launch');
     const { model, seed, distillation } = config;
     const { source } = config.data;
     const activations = config.quantization?.activations ?? null;
-    return new Engine(config, await prepareJob({ backend, source, model, seed, activations, distillation }));
+    return new Engine(config, await prepareJob({ backend, source, model, seed, activations, distillation, left }));
   }
 
   /**

@@ -17,6 +17,7 @@ import { describeModel, disposeVariables, variablesOf } from '../model/describe-
 import type { ModelVariables } from '../model/describe-model.ts';
 import { loadModel } from '../model/load-model.ts';
 import type { LoadedModel } from '../model/load-model.ts';
+import { rebuildShrunk } from '../model/rebuild-model.ts';
 import { quantizeActivations } from './activation-quantizer.ts';
 import type { Quantized } from './activation-quantizer.ts';
 import { bindFeeds } from './feeds.ts';
@@ -37,7 +38,10 @@ export interface Job extends Quantized {
   readonly description: ModelDescription;
 }
 
-/** @throws UNSUPPORTED, MODEL or DATA */
+/**
+ * @param options `left`: the model of a checkpoint, which units may have left since the user's files built it
+ * @throws UNSUPPORTED, MODEL, DATA, or CHECKPOINT where `left` is of another model
+ */
 export async function prepareJob(options: {
   readonly backend: BackendKind;
   readonly source: DataConfig['source'];
@@ -45,13 +49,14 @@ export async function prepareJob(options: {
   readonly seed: number;
   readonly distillation?: DistillationConfig | undefined;
   readonly activations?: QuantizationConfig['activations'];
+  readonly left?: ModelDescription | undefined;
 }): Promise<Job> {
   const backend = await loadBackend(options.backend);
   const { tf } = backend;
   const data = await loadData(options.source);
   const { inputShape, classes } = data;
   const needed = { inputShape: isShape(inputShape) ? inputShape : [], classes, labels: data.labels, data: data.source };
-  const loaded = await loadModel(tf, options.model, options.seed, needed);
+  const loaded = await rebuildShrunk(tf, await loadModel(tf, options.model, options.seed, needed), options.left);
   const variables = variablesOf(loaded.model);
   let held = variables;
   try {
@@ -60,7 +65,9 @@ export async function prepareJob(options: {
     const { distillation } = options;
     const teacher = distillation === undefined ? null : await createTeacher(tf, distillation, loaded.model, data);
     const loss = teacher?.identity(checked.objective.identity) ?? checked.objective.identity;
-    return { backend, data, loaded, ...checked, teacher, description: { ...checked.description, loss } };
+    const { shrunkFrom } = options.left ?? {};
+    const description = { ...checked.description, loss, ...(shrunkFrom === undefined ? {} : { shrunkFrom }) };
+    return { backend, data, loaded, ...checked, teacher, description };
   } catch (reason) {
     disposeVariables(held);
     throw reason;

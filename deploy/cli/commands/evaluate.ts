@@ -1,8 +1,6 @@
-import { WhittleError } from '../../../shared/errors.ts';
-import { evaluateAll, type WholeEvaluation } from '../../../worker/training/evaluate-all.ts';
-import { checkpointEngine } from '../../export/checkpoint-engine.ts';
+import { checkpointEngine, evaluateCheckpoint } from '../../export/checkpoint-engine.ts';
 import { defineCommand } from '../command.ts';
-import { findCheckpoint, type FoundCheckpoint } from '../find-run.ts';
+import { findCheckpoint } from '../find-run.ts';
 import { formatCount, formatPercent } from '../quantities.ts';
 import { formatPairs } from '../report.ts';
 import { recalibrateOption, runsOption } from '../run-command.ts';
@@ -25,14 +23,15 @@ export const command = defineCommand({
     { command: 'evaluate mine', effect: 'print accuracy and loss of the newest checkpoint of the run `mine`' },
   ],
   handler: async ({ arguments: { target }, options, output }) => {
-    const found = await findCheckpoint(target, {
+    const { folder, manifest } = await findCheckpoint(target, {
       runsDirectory: options.runsDir,
       step: options.step,
       warn: (message) => output.warn(message),
       note: (message) => output.note(message),
     });
-    const { manifest, folder } = found;
-    const result = await evaluateCheckpoint(found, options.recalibrate, (message) => output.warn(message));
+    const checkpoint = await checkpointEngine(folder, manifest, (message) => output.warn(message));
+    const recalibrate = options.recalibrate ?? manifest.config.recalibrate?.batches ?? 0;
+    const result = await evaluateCheckpoint(checkpoint, { recalibrate }).finally(() => checkpoint.engine.dispose());
     const { testAccuracy, testLoss, examples } = result;
     output.result(
       { checkpoint: folder, runId: manifest.runId, step: manifest.clock, sparsity: manifest.sparsity, ...result },
@@ -49,24 +48,3 @@ export const command = defineCommand({
     );
   },
 });
-
-/** Errors: DATA where there is no test set, CHECKPOINT where the model has other tensors now, what building it gives. */
-async function evaluateCheckpoint(
-  { folder, manifest }: FoundCheckpoint,
-  recalibrate: number | undefined,
-  warn: (message: string) => void,
-): Promise<WholeEvaluation> {
-  const engine = await checkpointEngine(folder, manifest, warn);
-  try {
-    if (engine.numEvaluationChunks === 0) {
-      throw new WhittleError(
-        'DATA',
-        `the data of run ${manifest.runId} has no test part; there is nothing to evaluate on`,
-      );
-    }
-    engine.keepForEvaluation(manifest.clock, recalibrate ?? manifest.config.recalibrate?.batches ?? 0);
-    return await evaluateAll(engine, manifest.clock);
-  } finally {
-    engine.dispose();
-  }
-}

@@ -1,21 +1,51 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, relative, resolve, sep } from 'node:path';
 import { WhittleError } from '../../../shared/errors.ts';
 import { commandLine } from '../../../shared/invocation.ts';
 import { packageRoot } from '../../../shared/package-root.ts';
 import { defineCommand } from '../command.ts';
+import { type Example, exampleNamed, EXAMPLES_FOLDER, firstSentence, listExamples } from '../examples.ts';
+import { formatTable } from '../table.ts';
 
-const FILES = ['run.yaml', 'model.ts', 'data.ts'] as const;
+const RUN_FILE = 'run.yaml';
+const STARTER = join(EXAMPLES_FOLDER, 'starter');
 
 export const command = defineCommand({
   name: 'init',
-  description: 'Write a commented run file, a model and a data module that train as they are.',
+  description:
+    'Write a commented run file, a model and a data module that train as they are, or a copy of an example.\n' +
+    'There is an example of each way to train, prune and shrink a model.',
   arguments: { folder: { label: 'dir', optional: true, description: 'folder to write into; default: this one' } },
-  options: { force: { type: 'boolean', description: 'overwrite files that are there' } },
-  examples: [{ command: 'init my-model', effect: 'write my-model/run.yaml, model.ts and data.ts' }],
+  options: {
+    example: {
+      type: 'string',
+      label: 'NAME',
+      description: 'the run file of this example, with the files that it needs',
+    },
+    list: { type: 'boolean', description: 'only name the examples' },
+    force: { type: 'boolean', description: 'overwrite files that are there' },
+  },
+  examples: [
+    { command: 'init my-model', effect: 'write my-model/run.yaml, model.ts and data.ts' },
+    { command: 'init --list', effect: 'name the examples' },
+    { command: 'init tickets --example lottery-ticket', effect: 'write tickets/run.yaml' },
+  ],
   handler: async ({ arguments: { folder = '.' }, options, output }) => {
+    if (options.list) {
+      const examples = listExamples();
+      output.result({ examples: examples.map(({ name, about, files }) => ({ name, about, files })) }, () =>
+        formatTable(
+          [{ title: 'example' }, { title: 'what it does' }],
+          examples.map(({ name, about }) => [name, firstSentence(about)]),
+        ),
+      );
+      return;
+    }
     const directory = resolve(folder);
-    const present = FILES.filter((file) => existsSync(join(directory, file)));
+    const example = options.example === undefined ? null : exampleNamed(options.example);
+    const beside = example?.files ?? ['model.ts', 'data.ts'];
+    const files = [RUN_FILE, ...beside];
+    const present = files.filter((file) => existsSync(join(directory, file)));
     if (present.length > 0 && !options.force) {
       throw new WhittleError(
         'USAGE',
@@ -27,7 +57,9 @@ export const command = defineCommand({
     }
     try {
       mkdirSync(directory, { recursive: true });
-      for (const file of FILES) writeFileSync(join(directory, file), starter(file, directory));
+      writeFileSync(join(directory, RUN_FILE), runFileFor(directory, example));
+      const from = example === null ? STARTER : EXAMPLES_FOLDER;
+      for (const file of beside) copyFileSync(join(from, file), join(directory, file));
     } catch (cause) {
       const message = cause instanceof Error ? cause.message : String(cause);
       throw new WhittleError('USAGE', `cannot write into ${directory}: ${message}; choose a folder you may write to`, {
@@ -35,10 +67,10 @@ export const command = defineCommand({
       });
     }
     const near = relative('.', directory);
-    const runFile = join(near.startsWith('..') ? directory : near, 'run.yaml');
-    output.result({ directory, files: FILES }, () =>
+    const runFile = join(near.startsWith('..') ? directory : near, RUN_FILE);
+    output.result({ directory, files }, () =>
       [
-        `wrote ${FILES.join(', ')} in ${directory}`,
+        `wrote ${files.join(', ')} in ${directory}`,
         '',
         'next:',
         `  ${commandLine('schedule', runFile)}`,
@@ -48,11 +80,13 @@ export const command = defineCommand({
   },
 });
 
-/** The starter's file; its link to the JSON schema is made to fit the folder it goes to. */
-function starter(file: (typeof FILES)[number], directory: string): string {
-  const text = readFileSync(join(packageRoot, 'deploy', 'examples', 'starter', file), 'utf8');
+/** Its link to the JSON schema, and what it says of its own place, are made to fit the folder it goes to. */
+function runFileFor(directory: string, example: Example | null): string {
+  const text = example?.text ?? readFileSync(join(STARTER, RUN_FILE), 'utf8');
   const schema = relative(directory, join(packageRoot, 'shared', 'config', 'run-file.schema.json'))
     .split(sep)
     .join('/');
-  return text.replace(/\$schema=\S+/, () => `$schema=${schema}`);
+  return text
+    .replace(/\$schema=\S+/, () => `$schema=${schema}`)
+    .replaceAll(`deploy/examples/${example?.name ?? ''}.yaml`, RUN_FILE);
 }

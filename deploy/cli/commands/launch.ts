@@ -72,7 +72,9 @@ export const command = defineCommand({
       await showPlan(prepared, output);
       return 0;
     }
-    await createRun(prepared);
+    const aside = await createRun(prepared);
+    if (aside !== null)
+      output.note(`run ${prepared.launchPlan.runId} ended before its first checkpoint: what it left is now ${aside}`);
     if (!json || !options.detach) output.line(`${formatPlan(prepared.plan)}\n`);
     return options.detach ? runInBackground(prepared, output) : runInForeground(prepared, context);
   },

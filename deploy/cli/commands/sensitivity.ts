@@ -1,7 +1,7 @@
 import { WhittleError } from '../../../shared/errors.ts';
 import { ParameterSpace, type Parameter } from '../../../shared/layout/parameter-space.ts';
 import { matchesGlob } from '../../../shared/sparsity/glob.ts';
-import { withCheckpointEngine } from '../checkpoint-engine.ts';
+import { checkpointEngine } from '../../export/checkpoint-engine.ts';
 import { defineCommand } from '../command.ts';
 import { findCheckpoint } from '../find-run.ts';
 import { formatCount, formatPercent } from '../quantities.ts';
@@ -45,24 +45,19 @@ export const command = defineCommand({
   ],
   handler: async ({ arguments: { target }, options, output }) => {
     const points = parsePoints(options.points);
-    const found = await findCheckpoint(target, {
+    const { folder, manifest } = await findCheckpoint(target, {
       runsDirectory: options.runsDir,
       step: options.step,
       warn: (message) => output.warn(message),
       note: (message) => output.note(message),
     });
-    const { folder, manifest } = found;
     const space = ParameterSpace.of(manifest.model.parameters);
     const parameters = select(space, options.layers);
-    const measured = await withCheckpointEngine(
-      found,
-      (message) => output.warn(message),
-      (checkpoint) =>
-        measureSensitivity(checkpoint, {
-          ...{ space, parameters, points },
-          onLayer: ({ name }) => output.progress(`${name} measured at ${points.length} points`),
-        }),
-    );
+    const checkpoint = await checkpointEngine(folder, manifest, (message) => output.warn(message));
+    const measured = await measureSensitivity(checkpoint, {
+      ...{ space, parameters, points },
+      onLayer: ({ name }) => output.progress(`${name} measured at ${points.length} points`),
+    }).finally(() => checkpoint.engine.dispose());
     const { base, layers } = measured;
     const value = {
       ...{ checkpoint: folder, runId: manifest.runId, step: manifest.clock, sparsity: manifest.sparsity },

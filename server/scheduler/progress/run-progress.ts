@@ -5,7 +5,7 @@ import type { Manifest } from '../../../shared/checkpoint/manifest.ts';
 import { CheckpointStore } from '../../../shared/checkpoint/store.ts';
 import type { RunConfig } from '../../../shared/config/types.ts';
 import type { ParameterSpace } from '../../../shared/layout/parameter-space.ts';
-import { targetSparsityAt } from '../../../shared/sparsity/rules.ts';
+import { isTargetExact, targetSparsityAt } from '../../../shared/sparsity/rules.ts';
 import type {
   LayerResult,
   RunFailure,
@@ -158,6 +158,7 @@ export class RunProgress {
     this.say('training');
   }
 
+  /** @param space of the model that the run began with */
   setModel(space: ParameterSpace): void {
     this.#space = space;
   }
@@ -225,6 +226,7 @@ export class RunProgress {
         steps,
       ),
       targetSparsity: this.#space ? targetSparsityAt(config.sparsity, this.#space, this.#step) : 0,
+      ...(this.#space && !isTargetExact(config.sparsity, this.#space) ? { isTargetEstimated: true } : {}),
       sparsity: this.#mask.sparsity,
       maskEpoch: this.#mask.epoch,
       examplesPerSecond: perStep === null ? 0 : config.data.batchSize / perStep,

@@ -41,7 +41,7 @@ export class MaskUpdates {
     this.begin(ground);
     this.#maskEpoch = Math.max(...servers.map(({ kept }) => kept.maskEpoch));
     for (const { record, survivors } of commits) {
-      progress.maskCommitted({ ...record, sparsity: sparsityOf(survivors, config, ground.space) });
+      progress.maskCommitted({ ...record, sparsity: sparsityOf(survivors, config, ground.begun) });
     }
     if (unfinished) {
       this.#updating = this.#committing(unfinished.step, () =>

@@ -2,7 +2,7 @@ import { WhittleError } from '../../../shared/errors.ts';
 import type { ModelDescription } from '../../../shared/layout/model-description.ts';
 import { ParameterSpace } from '../../../shared/layout/parameter-space.ts';
 import { cutEvenly } from '../../../shared/layout/shard-map.ts';
-import type { ModelUnits } from '../../../shared/model-graph/unit-groups.ts';
+import { type ModelUnits, unitGroupsOf } from '../../../shared/model-graph/unit-groups.ts';
 import { retry } from '../../../shared/rpc/deadline.ts';
 import { checkModel } from '../../../shared/sparsity/plan/check-model.ts';
 import type { Member } from '../members.ts';
@@ -22,6 +22,8 @@ export type ServerGroupOptions = Pick<RunOptions, 'config' | 'generation' | 'mem
 /** What mask updates need, known once the servers are. */
 export interface Ground {
   readonly space: ParameterSpace;
+  /** Of the model that the run began with: what shares are of. */
+  readonly begun: ParameterSpace;
   readonly units: ModelUnits;
   readonly cuts: readonly number[];
   readonly servers: readonly ServerHandle[];
@@ -45,11 +47,13 @@ export class ServerGroup {
   connect(model: ModelDescription): Ground {
     const { config, members, progress } = this.#options;
     const space = ParameterSpace.of(model.parameters);
-    const units = checkModel(config.sparsity, model, space);
+    const begun = model.shrunkFrom === undefined ? space : ParameterSpace.begunWith(model);
+    // What is only right for whole axes is over when units leave; see checkShrink.
+    const units = model.shrunkFrom === undefined ? checkModel(config.sparsity, model, space) : unitGroupsOf(model);
     this.#cuts = cutEvenly(space.size, config.cluster.servers);
-    progress.setModel(space);
+    progress.setModel(begun);
     this.#handles = connectServers(members.of('server'));
-    return { space, units, cuts: this.#cuts, servers: this.#handles };
+    return { space, begun, units, cuts: this.#cuts, servers: this.#handles };
   }
 
   close(): void {

@@ -64,7 +64,7 @@ async function growthOf({ sources, parameters, groups }: RuleState, prior: Selec
   const alive = await aliveByParameter(sources, parameters, prior);
   return groups.map((group) => ({
     parameters: group.parameters,
-    take: Math.max(0, group.size - group.removed - aliveIn(group, alive)),
+    take: Math.max(0, group.size - Math.max(0, group.removed) - aliveIn(group, alive)),
   }));
 }
 

@@ -11,6 +11,7 @@ import {
   launchAndKillAt,
   latestCheckpoint,
   readMetrics,
+  twoAtOnce,
   writeRunFile,
 } from '../support.ts';
 import { Contents } from './contents.ts';
@@ -52,17 +53,22 @@ export const model = (tf) => branched(tf, ${JSON.stringify(branches)});\n`,
       ...['launch', path, '--runs-dir', folder, '--run-id', runId],
       ...['--set', `cluster.servers=${servers}`, '--set', `cluster.workers=${workers}`],
     ];
-    const one = await finish(launch('one', 1, 1));
-    const two = await finish(launch('two', 2, 2));
-    const three = await finish(launch('three', 3, 1));
     const killed = join(folder, 'killed');
-    // In the middle of a mask update: one of the servers has the new mask, the other has not.
-    await launchAndKillAt('commit.sent-to-some@35', launch('killed', 2, 2), killed);
-    const { clock } = await latestCheckpoint(killed);
-    const resumed = await finish(['resume', killed, '--servers', '3', '--workers', '1']);
-    assert.equal(resumed.resumedFrom, clock);
-    assert.ok(clock >= EVERY && clock < 35, `resumed from step ${clock}`);
-    await assertQuiet(killed);
+    const whole = (servers: number, workers: number) => () =>
+      finish(launch(`on-${servers}-${workers}`, servers, workers));
+    const interrupted = async (): Promise<RunResult> => {
+      // In the middle of a mask update: one of the servers has the new mask, the other has not.
+      await launchAndKillAt('commit.sent-to-some@35', launch('killed', 2, 2), killed);
+      const { clock } = await latestCheckpoint(killed);
+      const result = await finish(['resume', killed, '--servers', '3', '--workers', '1']);
+      assert.equal(result.resumedFrom, clock);
+      assert.ok(clock >= EVERY && clock < 35, `resumed from step ${clock}`);
+      await assertQuiet(killed);
+      return result;
+    };
+    const jobs = [interrupted, whole(2, 2), whole(1, 1), whole(3, 1)];
+    const [resumed, two, one, three] = await twoAtOnce(jobs, (job) => job());
+    assert.ok(one && two && three && resumed);
     results = { one, two, three, resumed };
     contents = Object.fromEntries(
       await Promise.all(

@@ -42,6 +42,43 @@ describe('whittle init', () => {
     assert.match(readFileSync(join(folder, 'model.ts'), 'utf8'), /export function model/);
   });
 
+  it('copies an example with the files that it needs, linked to the JSON schema', async () => {
+    for (const [name, files] of [
+      ['lottery-ticket', ['run.yaml']],
+      ['recalibrate', ['run.yaml', 'normalized-model.ts']],
+      ['logistic-regression-csv', ['run.yaml', 'measurements-test.csv', 'measurements-train.csv']],
+    ] as const) {
+      const target = join(folder, name);
+      const made = await cli(['init', target, '--example', name, '--json']);
+      assert.equal(made.exitCode, 0, made.stderr);
+      assert.deepEqual(JSON.parse(made.stdout), { directory: target, files });
+      assert.deepEqual(readdirSync(target).sort(), [...files].sort());
+      const text = readFileSync(join(target, 'run.yaml'), 'utf8');
+      assert.ok(existsSync(resolve(target, /\$schema=(\S+)/.exec(text)?.[1] ?? '')));
+      assert.match(text, /^# {3}whittle launch run\.yaml$/m);
+      const config = await cli(['config', join(target, 'run.yaml')]);
+      assert.deepEqual([config.exitCode, config.stderr], [0, '']);
+    }
+  });
+
+  it('names the examples, and the nearest to one that is not there', async () => {
+    const { examples } = JSON.parse((await cli(['init', '--list', '--json'])).stdout) as {
+      examples: { name: string; about: string }[];
+    };
+    const files = readdirSync(EXAMPLES).filter((name) => name.endsWith('.yaml'));
+    assert.deepEqual(
+      examples.map(({ name }) => `${name}.yaml`),
+      files.sort(),
+    );
+    for (const { name, about } of examples) assert.ok(about.length > 20, name);
+    const { stdout } = await cli(['init', '--list']);
+    assert.match(stdout, /^set +Sparse from the first step to the last \(SET, Mocanu et al\. 2018\): [^.]*\.$/m);
+    const { exitCode, stderr } = await cli(['init', folder, '--example', 'lotery-ticket']);
+    assert.equal(exitCode, 2);
+    assert.match(stderr, /--example lotery-ticket: there is no such example; did you mean lottery-ticket\?/);
+    assert.deepEqual(readdirSync(folder), []);
+  });
+
   it('says so where it cannot write', async () => {
     const { exitCode, stderr } = await cli(['init', join(EXAMPLES, 'lenet-5.yaml', 'x')]);
     assert.equal(exitCode, 2);
@@ -147,7 +184,10 @@ describe('examples', () => {
   it('are there', () => assert.ok(names.length >= 3));
 
   /** These go on from the run `dense-mnist` of dense.yaml. */
-  const followers = ['distillation.yaml', 'prune-trained.yaml'];
+  const followers = names.filter((name) =>
+    /(from|teacher): dense-mnist/.test(readFileSync(join(EXAMPLES, name), 'utf8')),
+  );
+  assert.ok(followers.length > 0);
   for (const name of followers) {
     it(`${name} names the run that it needs`, async () => {
       const { exitCode, stderr } = await cli(['config', join(EXAMPLES, name)]);

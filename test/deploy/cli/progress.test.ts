@@ -23,6 +23,8 @@ describe('statusLine', () => {
 
   it('names the target only where the mask is not there', () => {
     assert.match(statusLine(statusOf({ sparsity: 0.4, targetSparsity: 0.5 })), /sparsity 40\.00 % \(target 50\.00 %\)/);
+    const estimated = statusOf({ sparsity: 0.6, targetSparsity: 0.5, isTargetEstimated: true });
+    assert.match(statusLine(estimated), /sparsity 60\.00 % \(target about 50\.00 %\)/);
   });
 });
 

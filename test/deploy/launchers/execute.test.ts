@@ -9,7 +9,7 @@ import type { StatusReply } from '../../../protos/generated/whittle/StatusReply.
 import { WhittleError } from '../../../shared/errors.ts';
 import { Scheduler } from '../../../shared/rpc/proto.ts';
 import { type RunningServer, service, startServer, unaryHandler } from '../../../shared/rpc/server.ts';
-import type { RunStatus } from '../../../shared/telemetry/run-status.ts';
+import type { RunResult, RunStatus } from '../../../shared/telemetry/run-status.ts';
 import { resultOf, statusOf } from './fixtures/statuses.ts';
 
 const ended: RunEnd = { schedulerExit: { code: 0, signal: null }, loss: null };
@@ -229,6 +229,20 @@ describe('executeRun', () => {
       ),
       /no scheduler/,
     );
+    const told = JSON.parse(readFileSync(join(folder, 'result.json'), 'utf8')) as RunResult;
+    assert.deepEqual([told.state, told.checkpoint, told.step], ['FAILED', null, 0]);
+    assert.deepEqual([told.failure?.code, told.failure?.message], ['ROLE_LOST', 'no scheduler']);
+    // What a run that is resumed left before is not touched.
+    rmSync(join(folder, 'result.json'));
+    const resumed = { ...plan, resume: { folder: join(folder, 'checkpoints', 'step-00000010-g1') } };
+    await assert.rejects(
+      executeRun(
+        start(() => undefined),
+        resumed,
+      ),
+      /no scheduler/,
+    );
+    assert.equal(existsSync(join(folder, 'result.json')), false);
     const failed = resultOf({ state: 'FAILED' });
     assert.deepEqual(
       await executeRun(

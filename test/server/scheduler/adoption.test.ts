@@ -53,6 +53,8 @@ describe('adoptionOf', () => {
 
   it('knows of a stop that was under way', () => {
     assert.equal(adoptionOf([server(0), server(1, { stopAt: 130 })], 3, LATEST)?.stopAt, 130);
+    // The one before was proposed again where a server was past it already.
+    assert.equal(adoptionOf([server(0, { stopAt: 127 }), server(1, { stopAt: 130 })], 3, LATEST)?.stopAt, 130);
   });
 });
 

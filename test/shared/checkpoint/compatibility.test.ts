@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { diffModels, requireSameModel } from '../../../shared/checkpoint/compatibility.ts';
+import { changedBehaviour, diffModels, requireSameModel } from '../../../shared/checkpoint/compatibility.ts';
+import type { ModelDescription } from '../../../shared/layout/model-description.ts';
 import { model } from './fixtures.ts';
 
 describe('diffModels', () => {
@@ -32,9 +33,43 @@ describe('diffModels', () => {
     );
   });
 
+  it('takes a model that units have left for what it was before, where the files build it whole', () => {
+    const { parameters, states } = old;
+    const small = { ...old, parameters: [{ ...kernel!, shape: [10, 7] }, bias!], shrunkFrom: { parameters, states } };
+    assert.deepEqual(diffModels(small, old), []);
+    assert.deepEqual(diffModels(small, { ...old, parameters: [{ ...kernel!, shape: [10, 11] }, bias!] }), [
+      'shape changed: parameter dense_1/kernel was [10, 10], is [10, 11]',
+    ]);
+    // Two checkpoints, each as it is.
+    assert.deepEqual(diffModels(small, small), []);
+    const smaller = { ...small, parameters: [{ ...kernel!, shape: [10, 6] }, bias!] };
+    assert.deepEqual(diffModels(small, smaller), ['shape changed: parameter dense_1/kernel was [10, 7], is [10, 6]']);
+  });
+
   it('sees another order, which other flat indices follow from', () => {
     assert.deepEqual(diffModels(old, { ...old, parameters: [bias!, kernel!] }), [
       'order changed: parameter 0 was dense_1/kernel, is dense_1/bias',
     ]);
+  });
+});
+
+describe('changedBehaviour', () => {
+  const layered = (units: number, activation: string): ModelDescription => ({
+    ...model(),
+    topology: {
+      class_name: 'Sequential',
+      config: {
+        name: 'sequential',
+        layers: [{ class_name: 'Dense', config: { name: 'dense_1', units, activation } }],
+      },
+    },
+  });
+
+  it('does not count sizes of a model that units have left, and counts all else', () => {
+    const { parameters, states } = model();
+    const small = { ...layered(7, 'relu'), shrunkFrom: { parameters, states } };
+    assert.equal(changedBehaviour(small, layered(10, 'relu'), 'step-1'), null);
+    assert.match(changedBehaviour(small, layered(10, 'tanh'), 'step-1')!, /activation was "relu", is "tanh"/);
+    assert.match(changedBehaviour(layered(7, 'relu'), layered(10, 'relu'), 'step-1')!, /units was 7, is 10/);
   });
 });

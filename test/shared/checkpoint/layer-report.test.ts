@@ -88,6 +88,20 @@ describe('reportLayers', () => {
     );
   });
 
+  it('counts what left the model as dead elements of it, of the sizes that the run began with', async () => {
+    const store = new CheckpointStore(folder());
+    const { parameters, states } = model();
+    const begun = [{ ...parameters[0]!, shape: [10, 14] }, parameters[1]!];
+    const description = { ...model(), shrunkFrom: { parameters: begun, states } };
+    const manifest = await writeCheckpoint(store, { description });
+    const [kernel, bias] = await reportLayers(located(store, manifest), null);
+    assert.deepEqual(
+      [kernel!.size, kernel!.left, kernel!.survivors, kernel!.units, kernel!.deadUnits],
+      [140, 40, 54, 14, 4 + 2],
+    );
+    assert.deepEqual([bias!.size, bias!.left], [200, undefined]);
+  });
+
   it('does not compare what was shrunk in between', async () => {
     const store = new CheckpointStore(folder());
     const before = await writeCheckpoint(store, { clock: 5 });

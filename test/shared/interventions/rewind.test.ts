@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import type { ShardSnapshot } from '../../../shared/checkpoint/manifest.ts';
-import { clocksNeeded, dueIntervention, interventionCuts } from '../../../shared/interventions/calendar.ts';
+import { clocksNeeded, dueInterventions, interventionCuts } from '../../../shared/interventions/calendar.ts';
 import { optimizerStep, rewound, scheduleStep } from '../../../shared/interventions/rewind.ts';
 
 const rewind = [
@@ -50,13 +50,27 @@ describe('rewinding', () => {
   });
 
   it('is due at its checkpoint until the checkpoint has been through it', () => {
-    const due = (clock: number, interventions?: string[]): string | undefined =>
-      dueIntervention({ rewind }, { clock, ...(interventions ? { interventions } : {}) })?.id;
-    assert.equal(due(99), undefined);
-    assert.equal(due(100), 'rewind@100');
-    assert.equal(due(150, ['rewind@100']), undefined);
-    assert.equal(due(200, ['rewind@100']), 'rewind@200');
-    assert.equal(due(200, ['rewind@100', 'rewind@200']), undefined);
+    const due = (clock: number, interventions?: string[]): string[] =>
+      dueInterventions({ rewind }, { clock, ...(interventions ? { interventions } : {}) }).map(({ id }) => id);
+    assert.deepEqual(due(99), []);
+    assert.deepEqual(due(100), ['rewind@100']);
+    assert.deepEqual(due(150, ['rewind@100']), []);
+    assert.deepEqual(due(200, ['rewind@100']), ['rewind@200']);
+    assert.deepEqual(due(200, ['rewind@100', 'rewind@200']), []);
+  });
+
+  it('comes before units leave at the same step, so that the values that come back are of the whole model', () => {
+    const both = { rewind, shrink: { atStep: 200 } };
+    const due = dueInterventions(both, { clock: 200, interventions: ['rewind@100'] });
+    assert.deepEqual(
+      due.map(({ id, kind }) => [id, kind]),
+      [
+        ['rewind@200', 'rewind'],
+        ['shrink@200', 'shrink'],
+      ],
+    );
+    assert.deepEqual([...interventionCuts({ shrink: { atStep: 7 } })], [7]);
+    assert.deepEqual(dueInterventions({ shrink: { atStep: 7 } }, { clock: 6 }), []);
   });
 
   it('has checkpoints cut where it acts and whose values it needs, which stay as long as it needs them', () => {

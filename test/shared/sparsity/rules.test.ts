@@ -3,6 +3,7 @@ import type { SparsityRule } from '../../../shared/config/types.ts';
 import { ParameterSpace } from '../../../shared/layout/parameter-space.ts';
 import {
   allUpdateSteps,
+  isTargetExact,
   matchedParameters,
   matches,
   planHasWork,
@@ -53,6 +54,14 @@ describe('sparsity rules', () => {
       ['dense_1/kernel', 'dense_2/kernel'],
     );
     assert.equal(targetSparsityAt([], space, 5), 0);
+  });
+
+  it('are exact but for units, which take others along, and for overlaps', () => {
+    const [first, second] = [rule('dense_1/kernel', 0.5, 5, 5), rule('dense_2/kernel', 0.1, 8, 8)];
+    assert.equal(isTargetExact([first, second], space), true);
+    assert.equal(isTargetExact([{ ...first, granularity: { nm: [2, 4] } }, second], space), true);
+    assert.equal(isTargetExact([first, rule(null, 0.1, 8, 8)], space), false);
+    assert.equal(isTargetExact([{ ...first, granularity: { neuron: { norm: 2 } } }, second], space), false);
   });
 
   it('count an element that two rules match once', () => {

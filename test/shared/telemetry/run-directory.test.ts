@@ -75,6 +75,40 @@ describe('RunDirectory', () => {
     }
   });
 
+  it('of a run that ended before its first checkpoint makes way for the next of that name, and is kept', async () => {
+    const fresh = async (result: Partial<RunResult> | null): Promise<RunDirectory> => {
+      await rm(join(runs, 'a'), { recursive: true, force: true });
+      const run = await RunDirectory.create(runs, 'a', 'name: a\n');
+      if (result !== null) await run.writeResult({ state: 'FAILED', checkpoint: null, ...result } as RunResult);
+      return run;
+    };
+    const stays = async (why: string): Promise<void> => {
+      assert.equal(await RunDirectory.setAside(runs, 'a'), null, why);
+      await assert.rejects(RunDirectory.requireFree(runs, 'a'), { code: 'RUN_EXISTS' }, why);
+    };
+    assert.equal(await RunDirectory.setAside(runs, 'a'), null);
+    await fresh(null);
+    await stays('it may be starting');
+    await fresh({ state: 'SUCCEEDED' });
+    await stays('it has a result');
+    await fresh({ checkpoint: join(runs, 'a', 'checkpoints', 'step-00000000-g1') });
+    await stays('it can be resumed');
+    const damaged = await fresh({});
+    await mkdir(join(damaged.checkpointsFolder, 'step-00000000-g1'), { recursive: true });
+    await writeFile(join(damaged.checkpointsFolder, 'step-00000000-g1', 'manifest.json'), '{');
+    await stays('somebody may mend its checkpoint');
+    const held = await fresh({});
+    const lock = await acquireRunLock(held.path, { address: '127.0.0.1:1' });
+    await stays('somebody holds it');
+    await lock.release();
+
+    await mkdir(join(runs, 'a.failed-1'));
+    await RunDirectory.requireFree(runs, 'a');
+    assert.equal(await RunDirectory.setAside(runs, 'a'), 'a.failed-2');
+    await RunDirectory.create(runs, 'a', '');
+    assert.equal((await new RunDirectory(join(runs, 'a.failed-2')).readResult())?.state, 'FAILED');
+  });
+
   it('is found by id and path, with a guess where it is not', async () => {
     assert.deepEqual(await RunDirectory.list(join(runs, 'none')), []);
     await assert.rejects(RunDirectory.resolve(runs, 'a'), {

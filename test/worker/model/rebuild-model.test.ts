@@ -46,7 +46,9 @@ describe('rebuilding a shrunk model', () => {
     const rebuilt = await rebuildShrunk(tf, loaded, description);
     assert.equal(Math.random, draws);
     assert.notEqual(rebuilt.model, loaded.model);
-    assert.deepEqual(describeModel(rebuilt.model, facts), description);
+    const { shrunkFrom, ...others } = description;
+    assert.deepEqual(describeModel(rebuilt.model, facts), others);
+    assert.equal(shrunkFrom!.parameters.length, others.parameters.length);
     assert.deepEqual(
       description.parameters.map(({ name, shape }) => `${name} ${shape.join()}`),
       [
@@ -65,16 +67,26 @@ describe('rebuilding a shrunk model', () => {
     assert.throws(() => loaded.model.layers[1]!.weights[0]!.read(), /disposed/, "the user's model is freed");
   });
 
-  it('leaves a model alone that fits the description, or of which it is no shrunk form', async () => {
+  it('leaves a model alone that no unit has left', async () => {
     const loaded = load();
-    const description = describeModel(loaded.model, facts);
-    assert.equal(await rebuildShrunk(tf, loaded, description), loaded);
-    const [first, ...others] = shrunk(loaded).parameters;
-    const renamed = { ...shrunk(loaded), parameters: [{ ...first!, name: 'other/kernel' }, ...others] };
-    assert.equal(await rebuildShrunk(tf, loaded, renamed), loaded);
-    const larger = { ...shrunk(loaded), parameters: [{ ...first!, shape: [7, 3] }, ...others] };
-    assert.equal(await rebuildShrunk(tf, loaded, larger), loaded);
+    assert.equal(await rebuildShrunk(tf, loaded, describeModel(loaded.model, facts)), loaded);
+    assert.equal(await rebuildShrunk(tf, loaded, undefined), loaded);
     assert.equal(variablesOf(loaded.model).parameters[0]!.read().isDisposed, false);
+  });
+
+  it("is refused where the user's files build another model than the one that was shrunk", async () => {
+    const loaded = load();
+    const description = shrunk(loaded);
+    const { parameters, states } = description.shrunkFrom!;
+    const [first, ...others] = parameters;
+    for (const changed of [
+      { ...first!, name: 'other/kernel' },
+      { ...first!, shape: [6, 7] },
+    ])
+      await assert.rejects(
+        rebuildShrunk(tf, loaded, { ...description, shrunkFrom: { parameters: [changed, ...others], states } }),
+        /\[CHECKPOINT\] .*written by another model.*hidden\/kernel/s,
+      );
   });
 
   it('says what to do about a class that TensorFlow.js does not know', async () => {

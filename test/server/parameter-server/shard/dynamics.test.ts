@@ -7,7 +7,8 @@ import type { ModelUnits } from '../../../../shared/model-graph/unit-groups.ts';
 import { concatBits, countBits, getBit } from '../../../../shared/sparsity/bitmap.ts';
 import { needsProbe, pushedSet } from '../../../../shared/sparsity/gradient-set.ts';
 import { planMaskUpdate, type RuleReport } from '../../../../shared/sparsity/mask-update.ts';
-import { Shard, type ShardEvents } from '../../../../server/parameter-server/shard.ts';
+import { Shard } from '../../../../server/parameter-server/shard.ts';
+import type { ShardEvents } from '../../../../server/parameter-server/shard-events.ts';
 import { engineConfig } from '../../../fixtures/config.ts';
 import { noise } from './support.ts';
 

@@ -7,7 +7,8 @@ import type { RowNode } from '../../../../shared/layout/row-tree.ts';
 import { ParameterSpace } from '../../../../shared/layout/parameter-space.ts';
 import { planMaskUpdate } from '../../../../shared/sparsity/mask-update.ts';
 import type { Push } from '../../../../server/parameter-server/push.ts';
-import { Shard, type ShardEvents } from '../../../../server/parameter-server/shard.ts';
+import { Shard } from '../../../../server/parameter-server/shard.ts';
+import type { ShardEvents } from '../../../../server/parameter-server/shard-events.ts';
 import { engineConfig } from '../../../fixtures/config.ts';
 
 export const SPACE = ParameterSpace.of([
