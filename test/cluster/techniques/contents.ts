@@ -30,10 +30,6 @@ export class Contents {
     return new Contents(await store.readRange(manifest, 0, space.size, { withState: true }), space);
   }
 
-  get slotNames(): string[] {
-    return Object.keys(this.#snapshot.slots).sort();
-  }
-
   /** One byte an element: 1 where it survives. */
   alive(parameter: string): Uint8Array {
     const { offset, size } = this.#parameter(parameter);
