@@ -9,6 +9,7 @@ import { rewound } from '../../shared/interventions/rewind.ts';
 import { cutEvenly } from '../../shared/layout/shard-map.ts';
 import { shrinkCheckpoint } from '../../shared/shrink/shrink-checkpoint.ts';
 import { describeShrinking } from '../../shared/shrink/describe-shrinking.ts';
+import { failpoint } from '../../shared/telemetry/failpoints.ts';
 import { createOptimizer } from '../parameter-server/optimizers/optimizer.ts';
 
 export interface InterveneOptions {
@@ -59,6 +60,7 @@ export async function intervene(from: Manifest, options: InterveneOptions): Prom
     writtenAt: new Date().toISOString(),
   };
   await store.publish(manifest);
+  failpoint('checkpoint.manifest-written', from.clock);
   await coordinator.commitLatest({ generation, clock: from.clock, folder: store.folderName(from.clock, generation) });
   return manifest;
 }

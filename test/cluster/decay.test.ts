@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { finish, withFolder, writeRunFile } from './support.ts';
+import { finish, twoAtOnce, withFolder, writeRunFile } from './support.ts';
 
 const STEPS = 20;
 
@@ -24,13 +24,12 @@ describe('group lasso over several servers', function () {
         sparsity: [{ schedule: { kind: 'constant', finalSparsity: 0.3, beginStep: 10, endStep: 10 } }],
         checkpoint: { every: STEPS, keep: 1 },
       });
-      const digests: unknown[] = [];
-      for (const servers of [1, 2, 3]) {
+      const digests = await twoAtOnce([1, 2, 3], async (servers) => {
         const result = await finish(['launch', runFile, '--runs-dir', folder, '--set', `cluster.servers=${servers}`]);
-        digests.push([result.weightsDigest, result.maskDigest, result.stateDigest]);
         const zeros = result.layers.reduce((sum, layer) => sum + layer.zeroSurvivors, 0);
         assert.ok(zeros > 784, `${zeros} survivors are zero: more than one unit of the first layer`);
-      }
+        return [result.weightsDigest, result.maskDigest, result.stateDigest];
+      });
       assert.deepEqual(digests, [digests[0], digests[0], digests[0]]);
     });
   });

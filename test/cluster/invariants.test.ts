@@ -305,11 +305,12 @@ console.log(JSON.stringify({ state: result.state, step: result.step, steps }));`
     withFolder(async (folder) => {
       const runDirectory = join(folder, 'run');
       const runFile = await writeRunFile(folder, smallRunFile({ steps: 300, every: 50 }));
-      const quiet = await finish(['launch', runFile, '--runs-dir', folder]);
       const { ended } = start(['launch', runFile, '--runs-dir', folder, '--run-id', 'run', '--json']);
       await untilStep(runDirectory, 10, ended);
       const worker = (await readStatus(runDirectory)).members.find(({ role, rank }) => role === 'worker' && rank === 1);
       process.kill(worker?.pid ?? 0, 'SIGSTOP');
+      // While the run waits for the hung worker's heartbeat.
+      const quiet = await finish(['launch', runFile, '--runs-dir', folder]);
       const end = await ended;
       assert.equal(end.code, 0, end.stderr);
       assert.deepEqual(digestsOf(lastJson<RunResult>(end)), digestsOf(quiet));

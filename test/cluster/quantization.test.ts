@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { readManifest } from '../../shared/checkpoint/manifest-file.ts';
 import { readState } from '../../shared/checkpoint/reshard.ts';
 import { isActivationRange } from '../../shared/quantization/activation-range.ts';
+import type { RunResult } from '../../shared/telemetry/run-status.ts';
 import {
   assertQuiet,
   digestsOf,
@@ -12,19 +13,20 @@ import {
   readMetrics,
   smallRunFile,
   start,
+  twoAtOnce,
   untilStep,
   withFolder,
   writeRunFile,
 } from './support.ts';
 
-const STEPS = 200;
-const EVERY = 50;
+const STEPS = 150;
+const EVERY = 40;
 
 /** Batch normalisation, dropout, pruning, and quantization that begins in the middle. */
 function runFile(servers: number, workers: number): Record<string, unknown> {
   return {
     ...smallRunFile({ steps: STEPS, servers, workers, every: EVERY }),
-    quantization: { weights: { bits: 8 }, activations: { bits: 8, decay: 0.9 }, beginStep: 110, match: '*/kernel' },
+    quantization: { weights: { bits: 8 }, activations: { bits: 8, decay: 0.9 }, beginStep: 90, match: '*/kernel' },
   };
 }
 
@@ -33,16 +35,21 @@ describe('a run with quantization-aware training', function () {
 
   it('has one digest for any number of servers and workers, killed and resumed or not', () =>
     withFolder(async (folder) => {
-      const launch = async (name: string, document: Record<string, unknown>) =>
-        finish(['launch', await writeRunFile(folder, document), '--runs-dir', folder, '--run-id', name]);
-      const never = await launch('never', runFile(2, 2));
-      for (const [servers, workers] of [
+      const launch = async (servers: number, workers: number): Promise<RunResult> => {
+        const runId = `on-${servers}-${workers}`;
+        const path = await writeRunFile(folder, runFile(servers, workers), runId);
+        return finish(['launch', path, '--runs-dir', folder, '--run-id', runId]);
+      };
+      const clusters = [
+        [2, 2],
         [1, 1],
         [1, 2],
         [2, 1],
-      ] as const) {
-        const other = await launch(`on-${servers}-${workers}`, runFile(servers, workers));
-        assert.deepEqual(digestsOf(other), digestsOf(never), `${servers} servers, ${workers} workers`);
+      ] as const;
+      const [never, ...others] = await twoAtOnce(clusters, ([servers, workers]) => launch(servers, workers));
+      assert.ok(never);
+      for (const other of others) {
+        assert.deepEqual(digestsOf(other), digestsOf(never), other.runId);
         assert.equal(other.testAccuracy, never.testAccuracy);
       }
       const path = await writeRunFile(folder, runFile(2, 2));

@@ -17,6 +17,7 @@ import {
   readMetrics,
   smallRunFile,
   start,
+  twoAtOnce,
   untilStep,
   whittle,
   writeRunFile,
@@ -104,7 +105,7 @@ describe(`a run on MNIST, killed and resumed (WHITTLE_SEED=${SEED})`, function (
     { kind: 'sgd', learningRate: 0.05, momentum: 0.9, nesterov: true },
   ];
   optimizers.forEach((optimizer, nth) => {
-    const step = randomStep(nth, 20, 115);
+    const step = randomStep(nth, 10, 50);
     it(`gives the digests of the run never stopped: ${optimizer.kind}, killed at step ${step}`, () =>
       inFolder(async (folder) => {
         const runFile = await writeRunFile(folder, {
@@ -112,15 +113,15 @@ describe(`a run on MNIST, killed and resumed (WHITTLE_SEED=${SEED})`, function (
           model: 'lenet-300-100',
           data: { source: 'mnist', batchSize: 64 },
           cluster: { servers: 2, workers: 2, backend: 'wasm', slices: 2 },
-          training: { steps: 160, optimizer, evaluateEvery: 0 },
+          training: { steps: 100, optimizer, evaluateEvery: 0 },
           sparsity: [
             {
               schedule: {
                 kind: 'polynomial',
                 finalSparsity: 0.9,
-                beginStep: 15,
-                endStep: 125,
-                frequency: 25,
+                beginStep: 10,
+                endStep: 80,
+                frequency: 15,
                 power: 3,
               },
             },
@@ -132,11 +133,9 @@ describe(`a run on MNIST, killed and resumed (WHITTLE_SEED=${SEED})`, function (
         const killed = await launchAndKill(folder, runFile, step);
         await assertLittleLost(killed, every);
         const other = await copyOf(killed.runDirectory, folder, 'other');
-        await assertContinued(await finish(['resume', killed.runDirectory]), killed.committed, never);
-        await assertContinued(
-          await finish(['resume', other, '--servers', '3', '--workers', '1']),
-          killed.committed,
-          never,
+        const resumes = [[killed.runDirectory], [other, '--servers', '3', '--workers', '1']];
+        await twoAtOnce(resumes, async (args) =>
+          assertContinued(await finish(['resume', ...args]), killed.committed, never),
         );
       }));
   });

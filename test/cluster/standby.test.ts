@@ -14,8 +14,9 @@ describe('standby schedulers', function () {
       console.log(`      ${ETCD_MISSING}`);
       return this.skip();
     }
+    const quiet = undisturbedDigests();
     etcd = await EtcdServers.start(1);
-    undisturbed = await undisturbedDigests();
+    undisturbed = await quiet;
   });
   after(async () => {
     if (hasEtcd) await etcd.stop();

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +9,7 @@ import { stringify } from 'yaml';
 import type { LatestCheckpoint } from '../../shared/coordination/coordinator.ts';
 import { EmbeddedCoordinator } from '../../shared/coordination/embedded.ts';
 import { readRunLock } from '../../shared/coordination/lock.ts';
+import { FAILPOINTS_FOLDER_VARIABLE, FAILPOINTS_VARIABLE, firedFile } from '../../shared/telemetry/failpoints.ts';
 import type { RunResult, RunStatus, StepMetrics } from '../../shared/telemetry/run-status.ts';
 
 /** The compiled command line: cluster tests run what users run. `npm test` builds it first. */
@@ -53,8 +55,8 @@ export function whittle(args: readonly string[], options?: { readonly env?: Node
   return start(args, options).ended;
 }
 
-export async function writeRunFile(folder: string, document: unknown): Promise<string> {
-  const path = join(folder, 'run.yaml');
+export async function writeRunFile(folder: string, document: unknown, name = 'run'): Promise<string> {
+  const path = join(folder, `${name}.yaml`);
   await writeFile(path, stringify(document));
   return path;
 }
@@ -108,6 +110,20 @@ export function goldenRunFile(changes: { servers: number; workers: number; slice
     ],
     checkpoint: { every: 20, keep: 3 },
   };
+}
+
+/**
+ * Does a job for each item, two at a time, and answers in their order: a run that starts leaves one of two cores idle.
+ * Not for jobs whose faults are timed by steps.
+ */
+export async function twoAtOnce<T, R>(items: readonly T[], job: (item: T) => Promise<R>): Promise<R[]> {
+  const left = [...items.entries()];
+  const results: R[] = [];
+  const lane = async (): Promise<void> => {
+    for (let next = left.shift(); next !== undefined; next = left.shift()) results[next[0]] = await job(next[1]);
+  };
+  await Promise.all([lane(), lane()]);
+  return results;
 }
 
 /** Looks again and again until `look` finds something; fails with `what` after the deadline. */
@@ -172,7 +188,29 @@ export async function rolePids(runDirectory: string): Promise<number[]> {
 export async function killRun(runDirectory: string, launcher: ChildProcess): Promise<void> {
   const pids = await rolePids(runDirectory);
   launcher.kill('SIGKILL');
-  for (const pid of pids) process.kill(pid, 'SIGKILL');
+  for (const pid of pids) killQuietly(pid);
+  await until('the killed processes to be gone', async () =>
+    (await processesOf(runDirectory)).length === 0 ? true : null,
+  );
+}
+
+/** Launches a run that stands still at a failpoint, such as `hold.reached@30`, and kills all of it there. */
+export async function launchAndKillAt(point: string, args: readonly string[], runDirectory: string): Promise<void> {
+  const marks = `${runDirectory}-marks`;
+  const env = { [FAILPOINTS_VARIABLE]: `here:${point}=block`, [FAILPOINTS_FOLDER_VARIABLE]: marks };
+  const { child, ended } = start(args, { env });
+  let over: Ended | null = null;
+  void ended.then((end) => (over = end));
+  await until(
+    `failpoint ${point}`,
+    () => {
+      if (over !== null) throw new Error(`the run ended before ${point}:\n${over.stderr}\n${over.stdout}`);
+      return existsSync(firedFile(marks, 'here')) ? true : null;
+    },
+    180_000,
+  );
+  child.kill('SIGKILL');
+  for (const pid of await processesOf(runDirectory)) killQuietly(pid);
   await until('the killed processes to be gone', async () =>
     (await processesOf(runDirectory)).length === 0 ? true : null,
   );

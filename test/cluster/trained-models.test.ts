@@ -9,7 +9,7 @@ import { tf } from '../../worker/backend/tf.ts';
 import { loadBackend } from '../../worker/backend/backend.ts';
 import { readTrainedTensors } from '../../worker/model/trained-model.ts';
 import { assertRefused, launchArgs } from './failures/support.ts';
-import { digestsOf, finish, FIXTURES, lastJson, readMetrics, whittle, writeRunFile } from './support.ts';
+import { digestsOf, finish, FIXTURES, lastJson, readMetrics, twoAtOnce, whittle, writeRunFile } from './support.ts';
 
 interface Evaluated {
   readonly testAccuracy: number;
@@ -36,7 +36,7 @@ describe('runs that build on trained models, on MNIST', function () {
   let dense: RunResult;
 
   const launch = async (document: unknown, runId: string): Promise<RunResult> =>
-    finish(['launch', await writeRunFile(folder, document), '--runs-dir', folder, '--run-id', runId]);
+    finish(['launch', await writeRunFile(folder, document, runId), '--runs-dir', folder, '--run-id', runId]);
   const evaluate = async (...args: string[]): Promise<Evaluated> =>
     lastJson(await whittle(['evaluate', ...args, '--runs-dir', folder, '--json']));
   const checkpointOf = (runId: string, step: number, generation = 1): string =>
@@ -67,7 +67,7 @@ describe('runs that build on trained models, on MNIST', function () {
   });
 
   it('start from an exported model as from the run', async () => {
-    for (const format of ['tfjs', 'safetensors']) {
+    await twoAtOnce(['tfjs', 'safetensors'], async (format) => {
       const out = join(folder, format);
       const { code, stderr } = await whittle([
         'export',
@@ -80,10 +80,10 @@ describe('runs that build on trained models, on MNIST', function () {
         out,
       ]);
       assert.equal(code, 0, stderr);
-    }
-    const digests: (readonly string[])[] = [];
-    for (const from of ['dense', './tfjs', './safetensors'])
-      digests.push(digestsOf(await launch(runFile(3, { initialize: { from } }), `from-${digests.length}`)));
+    });
+    const digests = await twoAtOnce(['dense', './tfjs', './safetensors'], async (from) =>
+      digestsOf(await launch(runFile(3, { initialize: { from } }), `from-${from.replace('./', '')}`)),
+    );
     assert.deepEqual([digests[1], digests[2]], [digests[0], digests[0]]);
   });
 
@@ -93,14 +93,18 @@ describe('runs that build on trained models, on MNIST', function () {
       distillation: { teacher: 'dense', temperature: 3, weight: 0.7 },
       clustering: { clusters: 8, beginStep: 30 },
     };
-    const one = await launch(runFile(60, more), 'one');
-    const three = await launch(runFile(60, more, { servers: 3, workers: 2 }), 'three');
+    const [one, three] = await Promise.all([
+      launch(runFile(60, more), 'one'),
+      launch(runFile(60, more, { servers: 3, workers: 2 }), 'three'),
+    ]);
     assert.deepEqual(digestsOf(three), digestsOf(one));
     // Step 50 lies where the weights are clustered.
-    const resumed = await finish(['resume', join(folder, 'one'), '--step', '50', '--again', '--servers', '2']);
+    const [resumed, alone] = await Promise.all([
+      finish(['resume', join(folder, 'one'), '--step', '50', '--again', '--servers', '2']),
+      launch(runFile(60, { ...more, distillation: undefined }), 'alone'),
+    ]);
     assert.equal(resumed.resumedFrom, 50);
     assert.deepEqual(digestsOf(resumed), digestsOf(one));
-    const alone = await launch(runFile(60, { ...more, distillation: undefined }), 'alone');
     assert.notEqual(alone.weightsDigest, one.weightsDigest);
 
     const out = join(folder, 'clustered');
@@ -125,23 +129,26 @@ describe('runs that build on trained models, on MNIST', function () {
       { sparsity: [{ schedule: polynomial }], recalibrate: { batches: 20 } },
       { workers: 2 },
     );
-    const recalibrated = await launch(document, 'recalibrated');
-    const plain = await launch(runFile(40, { sparsity: [{ schedule: polynomial }] }), 'plain');
+    const [recalibrated, plain] = await Promise.all([
+      launch(document, 'recalibrated'),
+      launch(runFile(40, { sparsity: [{ schedule: polynomial }] }), 'plain'),
+    ]);
     // It is no part of training.
     assert.deepEqual(digestsOf(recalibrated), digestsOf(plain));
     assert.ok((recalibrated.testAccuracy ?? 0) > (plain.testAccuracy ?? 1) + 0.01, `${recalibrated.testAccuracy}`);
-    assert.equal((await evaluate('recalibrated')).testAccuracy, recalibrated.testAccuracy);
-    assert.equal((await evaluate('recalibrated', '--recalibrate', '0')).testAccuracy, plain.testAccuracy);
-    assert.equal((await evaluate('plain', '--recalibrate', '20')).testAccuracy, recalibrated.testAccuracy);
-    const states = [];
-    for (const [runId, ...asked] of [['recalibrated'], ['plain', '--recalibrate', '20'], ['plain']] as const) {
-      const out = join(folder, `states-${states.length}`);
-      const args = ['export', runId, ...asked, '--runs-dir', folder, '--format', 'safetensors', '--out', out];
-      const { code, stderr } = await whittle(args);
-      assert.equal(code, 0, stderr);
+    const evaluations = [['recalibrated'], ['recalibrated', '--recalibrate', '0'], ['plain', '--recalibrate', '20']];
+    assert.deepEqual(
+      (await twoAtOnce(evaluations, (args) => evaluate(...args))).map(({ testAccuracy }) => testAccuracy),
+      [recalibrated.testAccuracy, plain.testAccuracy, recalibrated.testAccuracy],
+    );
+    const asked = [['recalibrated'], ['plain', '--recalibrate', '20'], ['plain']];
+    const states = await twoAtOnce([...asked.entries()], async ([i, args]) => {
+      const out = join(folder, `states-${i}`);
+      const end = await whittle(['export', ...args, '--runs-dir', folder, '--format', 'safetensors', '--out', out]);
+      assert.equal(end.code, 0, end.stderr);
       const { tensors } = await readTrainedTensors(tf, join(out, 'model.safetensors'));
-      states.push([...(tensors.get('batch_normalization_1/moving_mean')?.values ?? [])]);
-    }
+      return [...(tensors.get('batch_normalization_1/moving_mean')?.values ?? [])];
+    });
     assert.deepEqual(states[1], states[0]);
     assert.notDeepEqual(states[2], states[0]);
   });
