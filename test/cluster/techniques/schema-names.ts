@@ -39,7 +39,7 @@ export function namesOfRule(rule: Readonly<Record<string, unknown>>): Record<Axi
   const name = (key: Axis, fallback: string): string => {
     const value = rule[key] ?? fallback;
     if (typeof value === 'string') return value;
-    return 'kind' in (value as object) ? String((value as { kind: unknown }).kind) : (Object.keys(value)[0] ?? '');
+    return 'kind' in (value) ? String((value as { kind: unknown }).kind) : (Object.keys(value)[0] ?? '');
   };
   return {
     criterion: name('criterion', 'magnitude'),
