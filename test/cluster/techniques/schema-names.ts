@@ -37,9 +37,9 @@ function namesOf({ const: value, enum: values, anyOf, oneOf, properties, require
 /** The names that a rule of a run file gives, defaults included. */
 export function namesOfRule(rule: Readonly<Record<string, unknown>>): Record<Axis, string> {
   const name = (key: Axis, fallback: string): string => {
-    const value = rule[key] ?? fallback;
-    if (typeof value === 'string') return value;
-    return 'kind' in (value) ? String((value as { kind: unknown }).kind) : (Object.keys(value)[0] ?? '');
+    const value: unknown = rule[key] ?? fallback;
+    if (typeof value !== 'object' || value === null) return String(value);
+    return 'kind' in value ? String(value.kind) : (Object.keys(value)[0] ?? '');
   };
   return {
     criterion: name('criterion', 'magnitude'),
