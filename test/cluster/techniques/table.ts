@@ -156,6 +156,17 @@ export const TECHNIQUES: readonly Technique[] = [
     dead: { 30: [4 * 784, 4 * 12 + 3 * 16 - 4 * 3], 60: [8 * 784, 8 * 12 + 6 * 16 - 8 * 6] },
   },
   {
+    name: 'activation',
+    branch: 'dense',
+    rule: {
+      criterion: 'activation',
+      granularity: { neuron: { norm: 2 } },
+      scope: 'layer',
+      schedule: { kind: 'linear', finalSparsity: 0.5, ...regular },
+    },
+    dead: { 30: [4 * 784, 4 * 12 + 3 * 16 - 4 * 3], 60: [8 * 784, 8 * 12 + 6 * 16 - 8 * 6] },
+  },
+  {
     name: 'cyclic',
     branch: 'dense',
     rule: {
