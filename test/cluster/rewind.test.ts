@@ -1,9 +1,17 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { RunResult } from '../../shared/telemetry/run-status.ts';
-import { assertQuiet, digestsOf, finish, launchAndKillAt, latestCheckpoint, writeRunFile } from './support.ts';
+import {
+  assertQuiet,
+  digestsOf,
+  finish,
+  launchAndKillAt,
+  latestCheckpoint,
+  removeFolder,
+  writeRunFile,
+} from './support.ts';
 import { Contents } from './techniques/contents.ts';
 
 const KERNELS = ['dense_1/kernel', 'dense_2/kernel', 'dense_3/kernel'];
@@ -59,7 +67,7 @@ describe('lottery rewinding of LeNet-300-100 on MNIST', function () {
     folder = await mkdtemp(join(tmpdir(), 'whittle-rewind-'));
     once = await finish(await launch('once', 1, 1));
   });
-  after(() => rm(folder, { recursive: true, force: true, maxRetries: 3 }));
+  after(() => removeFolder(folder));
 
   it('brings back the weights of the earlier step under the mask of the later one, and trains on from there', async () => {
     const [early, rewound, again] = await Promise.all(

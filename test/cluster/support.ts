@@ -28,10 +28,14 @@ export async function withFolder<T>(run: (folder: string) => Promise<T>): Promis
   try {
     return await run(folder);
   } finally {
-    // A test that failed must not leave a run behind, which would slow down all that follow.
-    for (const pid of await processesOf(folder)) killQuietly(pid);
-    await rm(folder, { recursive: true, force: true, maxRetries: 3 });
+    await removeFolder(folder);
   }
+}
+
+/** A test that failed must not leave a run behind, which would slow down all that follow. */
+export async function removeFolder(folder: string): Promise<void> {
+  for (const pid of await processesOf(folder)) killQuietly(pid);
+  await rm(folder, { recursive: true, force: true, maxRetries: 3 });
 }
 
 /** Starts `whittle ...`; `ended` resolves with its exit code and output. */

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { RunResult } from '../../../shared/telemetry/run-status.ts';
@@ -11,6 +11,7 @@ import {
   launchAndKillAt,
   latestCheckpoint,
   readMetrics,
+  removeFolder,
   twoAtOnce,
   writeRunFile,
 } from '../support.ts';
@@ -79,7 +80,7 @@ export const model = (tf) => branched(tf, ${JSON.stringify(branches)});\n`,
       ),
     );
   });
-  after(() => rm(folder, { recursive: true, force: true, maxRetries: 3 }));
+  after(() => removeFolder(folder));
 
   const at = (run: string, clock: number): Contents => contents[run]?.get(clock) ?? assert.fail();
 
