@@ -7,11 +7,9 @@ import {
   assertQuiet,
   digestsOf,
   finish,
-  killRun,
+  launchAndKillAt,
   lastJson,
   readMetrics,
-  start,
-  untilStep,
   whittle,
   withFolder,
   writeRunFile,
@@ -86,10 +84,9 @@ describe('shrinking the model while it is trained', function () {
       const alone = await finish(launch('alone', 'cluster.servers=1', 'cluster.workers=1'));
       assert.deepEqual(digestsOf(alone), digestsOf(shrunk));
 
-      const { child, ended } = start(launch('killed'));
       const runDirectory = join(folder, 'killed');
-      await untilStep(runDirectory, SHRINKS + 12, ended);
-      await killRun(runDirectory, child);
+      // While all servers hold for the last mask update.
+      await launchAndKillAt('hold.reached@50', launch('killed'), runDirectory);
       const resumed = await finish(['resume', 'killed', '--runs-dir', folder, '--servers', '3']);
       assert.equal(resumed.resumedFrom, 40);
       assert.deepEqual(digestsOf(resumed), digestsOf(shrunk));
