@@ -48,11 +48,12 @@ export class Cuts {
   /** The next clock after `clock` at which all shards must stand still together: in bsp each. */
   after(clock: number): number {
     let next = clock + 1;
-    while (!this.#isCut(next)) next += 1;
+    while (!this.isCut(next)) next += 1;
     return next;
   }
 
-  #isCut(clock: number): boolean {
+  /** Whether all shards stand still together at `clock`. */
+  isCut(clock: number): boolean {
     const { consistency, training } = this.#config;
     return (
       consistency.mode === 'bsp' ||

@@ -16,6 +16,7 @@ import { unaryHandler } from '../../shared/rpc/server.ts';
 import type { ThreadCaller } from '../../shared/rpc/thread-calls.ts';
 import type { SocketBytes } from '../../shared/rpc/windows.ts';
 import { type History, NO_HISTORY, openHistory } from '../../shared/telemetry/history.ts';
+import { Cuts } from './cuts.ts';
 import { Exchange } from './exchange.ts';
 import { Exchanges } from './exchanges.ts';
 import { Handover } from './handover.ts';
@@ -66,6 +67,8 @@ export class ParameterServerRole {
   #generation = 0;
   #term = newTerm();
   #config: RunConfig | null = null;
+  /** Of this generation, as the shard knows them. */
+  #cuts: Cuts | null = null;
   #stateBytes = 0;
   /** No worker has reason to send more. */
   #maxBodyBytes = 0;
@@ -123,6 +126,7 @@ export class ParameterServerRole {
     this.#options.thread.call<number | null>('cutAt', { clock, stop }).then(
       (refusedAt) => {
         if (refusedAt === null) {
+          this.#cuts?.ask(clock);
           if (stop) this.#term.handover.stopsAt(clock);
           return;
         }
@@ -221,6 +225,7 @@ export class ParameterServerRole {
   async #configure(request: ConfigureRequest__Output): Promise<{ clock: number; maskEpoch: number }> {
     const model = JSON.parse(request.modelDescription) as ModelDescription;
     this.#config = JSON.parse(request.runFile) as RunConfig;
+    this.#cuts = new Cuts(this.#config);
     this.#rank = request.rank;
     this.#history.close();
     this.#history = openHistory({
@@ -345,11 +350,9 @@ export class ParameterServerRole {
   ): Promise<void> {
     const { answers } = this.#term;
     const { millisecondsSinceAnswer } = exchange;
-    if (header.last && this.#overlaps) {
-      const { mode, staleness } = this.#config?.consistency ?? { mode: 'bsp', staleness: 0 };
-      const clock = mode === 'ssp' ? Math.max(0, header.clock - staleness) : 0;
-      exchange.wantNewest(clock, answers.newest, answers.masks);
-    } else if (header.last) exchange.want(header.clock, answers.after(header), answers.masks);
+    if (header.last && this.#overlaps)
+      exchange.wantNewest(this.#boundAfter(header.clock), answers.newest, answers.masks);
+    else if (header.last) exchange.want(header.clock, answers.after(header), answers.masks);
     // Slices of step 0 feed the scores of its mask update; the shard knows whether it takes them.
     if (header.clock <= this.clock && header.clock > 0) {
       this.#recordPush(header, 'duplicate');
@@ -379,6 +382,17 @@ export class ParameterServerRole {
   }
 
   /** Steps overlap: weights change with every slice, and their clock says only what is complete. */
+  /**
+   * The least clock whose weights a worker goes on with after `step`, where steps overlap. What is beyond a cut waits
+   * here for all that is before it: a worker that ran ahead would fill its stream with it, and a slice before the cut
+   * that moves to this worker could not get through.
+   */
+  #boundAfter(step: number): number {
+    if (this.#cuts?.isCut(step) === true) return step;
+    const { mode, staleness } = this.#config?.consistency ?? { mode: 'bsp', staleness: 0 };
+    return mode === 'ssp' ? Math.max(0, step - staleness) : 0;
+  }
+
   get #overlaps(): boolean {
     return this.#config !== null && this.#config.consistency.mode !== 'bsp';
   }
