@@ -48,12 +48,22 @@ export class Cuts {
   /** The next clock after `clock` at which all shards must stand still together: in bsp each. */
   after(clock: number): number {
     let next = clock + 1;
-    while (!this.isCut(next)) next += 1;
+    while (!this.#isCut(next)) next += 1;
     return next;
   }
 
-  /** Whether all shards stand still together at `clock`. */
-  isCut(clock: number): boolean {
+  /**
+   * The least clock whose weights a worker goes on with after `step`, where steps overlap. What is beyond a cut waits at
+   * the servers for all that is before it: a worker that ran ahead would fill its stream with it, and a slice before the
+   * cut that moves to this worker could not get through.
+   */
+  boundAfter(step: number): number {
+    if (this.#isCut(step)) return step;
+    const { mode, staleness } = this.#config.consistency;
+    return mode === 'ssp' ? Math.max(0, step - staleness) : 0;
+  }
+
+  #isCut(clock: number): boolean {
     const { consistency, training } = this.#config;
     return (
       consistency.mode === 'bsp' ||

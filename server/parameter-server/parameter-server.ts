@@ -45,6 +45,8 @@ interface Term {
   isReady: boolean;
   peers: PeerServers | null;
   answers: KeptAnswers;
+  /** Those that its shard keeps to; null before it is configured. */
+  cuts: Cuts | null;
   readonly handover: Handover;
 }
 
@@ -54,6 +56,7 @@ function newTerm(): Term {
     isReady: false,
     peers: null,
     answers: new KeptAnswers(false),
+    cuts: null,
     handover: new Handover(),
   };
 }
@@ -67,8 +70,6 @@ export class ParameterServerRole {
   #generation = 0;
   #term = newTerm();
   #config: RunConfig | null = null;
-  /** Of this generation, as the shard knows them. */
-  #cuts: Cuts | null = null;
   #stateBytes = 0;
   /** No worker has reason to send more. */
   #maxBodyBytes = 0;
@@ -126,7 +127,7 @@ export class ParameterServerRole {
     this.#options.thread.call<number | null>('cutAt', { clock, stop }).then(
       (refusedAt) => {
         if (refusedAt === null) {
-          this.#cuts?.ask(clock);
+          this.#term.cuts?.ask(clock);
           if (stop) this.#term.handover.stopsAt(clock);
           return;
         }
@@ -225,7 +226,7 @@ export class ParameterServerRole {
   async #configure(request: ConfigureRequest__Output): Promise<{ clock: number; maskEpoch: number }> {
     const model = JSON.parse(request.modelDescription) as ModelDescription;
     this.#config = JSON.parse(request.runFile) as RunConfig;
-    this.#cuts = new Cuts(this.#config);
+    this.#term.cuts = new Cuts(this.#config);
     this.#rank = request.rank;
     this.#history.close();
     this.#history = openHistory({
@@ -348,10 +349,10 @@ export class ParameterServerRole {
     body: Uint8Array<ArrayBuffer>,
     release: () => void,
   ): Promise<void> {
-    const { answers } = this.#term;
+    const { answers, cuts } = this.#term;
     const { millisecondsSinceAnswer } = exchange;
-    if (header.last && this.#overlaps)
-      exchange.wantNewest(this.#boundAfter(header.clock), answers.newest, answers.masks);
+    if (header.last && cuts && this.#overlaps)
+      exchange.wantNewest(cuts.boundAfter(header.clock), answers.newest, answers.masks);
     else if (header.last) exchange.want(header.clock, answers.after(header), answers.masks);
     // Slices of step 0 feed the scores of its mask update; the shard knows whether it takes them.
     if (header.clock <= this.clock && header.clock > 0) {
@@ -382,17 +383,6 @@ export class ParameterServerRole {
   }
 
   /** Steps overlap: weights change with every slice, and their clock says only what is complete. */
-  /**
-   * The least clock whose weights a worker goes on with after `step`, where steps overlap. What is beyond a cut waits
-   * here for all that is before it: a worker that ran ahead would fill its stream with it, and a slice before the cut
-   * that moves to this worker could not get through.
-   */
-  #boundAfter(step: number): number {
-    if (this.#cuts?.isCut(step) === true) return step;
-    const { mode, staleness } = this.#config?.consistency ?? { mode: 'bsp', staleness: 0 };
-    return mode === 'ssp' ? Math.max(0, step - staleness) : 0;
-  }
-
   get #overlaps(): boolean {
     return this.#config !== null && this.#config.consistency.mode !== 'bsp';
   }

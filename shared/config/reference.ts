@@ -1,7 +1,7 @@
 import { parse } from 'yaml';
 
 /*
- * The reference of the run file in docs/run-file.md, from the JSON schema and the examples: nothing of it is written by
+ * The reference of the run file in deploy/examples/README.md, from the JSON schema and the examples: nothing of it is written by
  * hand, and a test compares.
  */
 
@@ -66,7 +66,7 @@ export function runFileReference(schema: object, examples: readonly Example[]): 
       ['Key', 'Value', 'Example'],
       [...examplesOf(techniques(schema), examples)].map(([feature, example]) => {
         const [path = '', value = ''] = feature.split(': ');
-        return [code(path), value === '' ? '' : code(value), `[${example}](../deploy/examples/${example})`];
+        return [code(path), value === '' ? '' : code(value), `[${example}](${example})`];
       }),
     ),
     '',

@@ -10,7 +10,8 @@ import { ParameterSpace } from '../../shared/layout/parameter-space.ts';
 import { fullBitmap } from '../../shared/sparsity/bitmap.ts';
 import { pushedSet } from '../../shared/sparsity/gradient-set.ts';
 import { sliceIndices } from '../../shared/layout/slices.ts';
-import type { Tf } from '../backend/tf.ts';
+import { explainMissingKernel } from '../backend/missing-kernel.ts';
+import { tidied } from '../backend/tidied.ts';
 import type { Batch, Part } from '../data/dataset.ts';
 import { readInitialValues } from '../model/initial-values.ts';
 import { generatorAt, withSeed, withSeedSync } from '../model/seeded-random.ts';
@@ -263,7 +264,7 @@ export class Engine {
         return { correct: objective.correct(labels, outputs), lossSum, examples };
       });
     } catch (reason) {
-      throw explain(reason);
+      throw explainMissingKernel(reason);
     } finally {
       assignAll(everything, this.#current.tensors);
     }
@@ -306,7 +307,7 @@ export class Engine {
     try {
       return await recalibratedState({ tf, model, states: this.#states, before, batches, forward });
     } catch (reason) {
-      throw explain(reason);
+      throw explainMissingKernel(reason);
     } finally {
       assignAll(everything, this.#current.tensors);
     }
@@ -351,7 +352,7 @@ export class Engine {
         return { gradient, loss: value.dataSync()[0] as number, stateDelta };
       });
     } catch (reason) {
-      throw explain(reason);
+      throw explainMissingKernel(reason);
     }
   }
 
@@ -377,29 +378,7 @@ export class Engine {
   }
 }
 
-/** tf.tidy for results without tensors; tf.tidy itself would search every element of an array for them. */
-function tidied<T>(tf: Tf, work: () => T): T {
-  let result: { readonly value: T } | undefined;
-  tf.tidy(() => {
-    result = { value: work() };
-  });
-  return (result as unknown as { readonly value: T }).value;
-}
-
 /** A source draws from its own stream, as Math.random and as its argument. */
 function drawBatch(part: Part, indices: Int32Array, place: DrawPlace): Promise<Batch> {
   return withSeed(place, 'data', () => part.batch(indices, generatorAt(place, 'data')));
-}
-
-/** TensorFlow.js's message for a missing kernel speaks to its own developers. */
-function explain(reason: unknown): unknown {
-  const message = reason instanceof Error ? reason.message : '';
-  const match = /Kernel '(\w+)' not registered for backend '(\w+)'/.exec(message);
-  if (match === null) return reason;
-  return new WhittleError(
-    'UNSUPPORTED',
-    `the ${match[2]} backend has no kernel ${match[1]}, which the model or its gradient needs: use another layer, or ` +
-      'set cluster.backend to tensorflow',
-    { cause: reason, data: { kernel: match[1], backend: match[2] } },
-  );
 }

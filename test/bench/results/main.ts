@@ -1,7 +1,7 @@
 /**
  * The results page: `npm run results`. Runs every cell of the table that is not finished, one after the other (about 100
- * seconds each on 2 cores, a quarter of an hour those of 100 epochs), writes each result to docs/results.jsonl and the
- * page to docs/results.md. Interrupted, it goes on where it was.
+ * seconds each on 2 cores, a quarter of an hour those of 100 epochs), writes each result to results.jsonl and the
+ * page to results.md beside this file. Interrupted, it goes on where it was.
  *
  *   --only GLOB   cells whose id matches, such as 'mnist/12/magnitude-global/*'; may be repeated
  *   --list        only say which there are, and which are finished
@@ -26,7 +26,7 @@ const { values } = parseArgs({
     render: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
     'runs-dir': { type: 'string', default: join(packageRoot, 'runs', 'results') },
-    docs: { type: 'string', default: join(packageRoot, 'docs') },
+    docs: { type: 'string', default: join(packageRoot, 'test', 'bench', 'results') },
   },
 });
 const file = join(resolve(values.docs), 'results.jsonl');

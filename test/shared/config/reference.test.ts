@@ -5,14 +5,14 @@ import { runFileJsonSchema } from '../../../shared/config/json-schema.ts';
 import { examplesOf, runFileReference, techniques } from '../../../shared/config/reference.ts';
 import { packageRoot } from '../../../shared/package-root.ts';
 
-const PATH = join(packageRoot, 'docs', 'run-file.md');
+const PATH = join(packageRoot, 'deploy', 'examples', 'README.md');
 const FOLDER = join(packageRoot, 'deploy', 'examples');
 const examples = readdirSync(FOLDER)
   .filter((name) => name.endsWith('.yaml'))
   .sort()
   .map((name) => ({ name, text: readFileSync(join(FOLDER, name), 'utf8') }));
 
-describe('docs/run-file.md', () => {
+describe('deploy/examples/README.md', () => {
   it('is what schema and examples give (UPDATE_FIXTURES=1 writes it)', () => {
     const generated = runFileReference(runFileJsonSchema(), examples);
     if (process.env['UPDATE_FIXTURES'] === '1') writeFileSync(PATH, generated);
