@@ -3,7 +3,6 @@ import { basename, dirname, isAbsolute, join, posix, relative, resolve, sep } fr
 import { runConfigToYaml } from '../../../shared/config/effective.ts';
 import type { RunConfig } from '../../../shared/config/types.ts';
 import { WhittleError } from '../../../shared/errors.ts';
-import { fashionMnistFolder } from '../../../worker/data/fashion-mnist.ts';
 import { etcdDomainOf, PATHS, type RunNames } from './names.ts';
 import type { KubernetesOptions } from './options.ts';
 
@@ -90,7 +89,7 @@ function placeData(
   const none = { dataFolder: dataClaim === null ? null : PATHS.data, environment: {}, notes: [] };
   if (source === 'fashion-mnist') {
     if (dataClaim !== null) return { ...none, environment: { WHITTLE_DATA: PATHS.data } };
-    return { ...none, ...imageHasThem(fashionMnistFolder()) };
+    return { ...none, ...imageHasThem('$WHITTLE_DATA/fashion-mnist or /usr/share/datasets/fashion-mnist') };
   }
   if (typeof source === 'string') return none;
   const folder =

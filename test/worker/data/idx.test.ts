@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { gzipSync } from 'node:zlib';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, it } from 'mocha';
+import { afterEach, describe, it } from 'mocha';
 import { WhittleError } from '../../../shared/errors.ts';
-import type { Column, Dataset } from '../../../worker/data/dataset.ts';
+import type { Column, Dataset, Part } from '../../../worker/data/dataset.ts';
+import { fashionMnistFolder } from '../../../worker/data/fashion-mnist.ts';
 import { loadData } from '../../../worker/data/load-data.ts';
 import { loadMnist } from '../../../worker/data/mnist.ts';
 import { temporaryFolder } from '../../fixtures/user-module.ts';
@@ -20,6 +21,17 @@ function idx(shape: readonly number[], values: readonly number[]): Buffer {
 
 const IMAGES = idx([3, 2, 2], [0, 51, 102, 255, 1, 2, 3, 4, 5, 6, 7, 8]);
 const LABELS = idx([3], [2, 0, 1]);
+
+/** How many examples each of the classes 0 to 9 has. */
+async function labelCounts(part: Part): Promise<number[]> {
+  const counts = new Array<number>(10).fill(0);
+  for (let start = 0; start < part.size; start += 1000) {
+    const indices = Int32Array.from({ length: 1000 }, (_, i) => start + i);
+    const { labels } = await part.batch(indices, Math.random);
+    for (const label of (labels as Column).data) counts[label] = (counts[label] ?? 0) + 1;
+  }
+  return counts;
+}
 
 describe('idx files', () => {
   const root = temporaryFolder();
@@ -106,18 +118,45 @@ describe('idx files', () => {
     });
   }
 
-  it('says how to get Fashion-MNIST', async () => {
-    const before = process.env['WHITTLE_DATA'];
-    process.env['WHITTLE_DATA'] = root.path;
-    try {
+  describe('Fashion-MNIST', () => {
+    const before = { data: process.env['WHITTLE_DATA'], home: process.env['HOME'] };
+    const restore = (name: string, value: string | undefined): void => {
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
+    };
+    afterEach(() => {
+      restore('WHITTLE_DATA', before.data);
+      restore('HOME', before.home);
+    });
+
+    it('says how to get it', async () => {
+      process.env['WHITTLE_DATA'] = root.path;
       await assert.rejects(
         loadData('fashion-mnist'),
-        /download \{train,t10k\}-.*ubyte\.gz from http.* into .*fashion-mnist/,
+        /download \{train,t10k\}-.*ubyte\.gz from http.* into .*fashion-mnist.* apt-get install dataset-fashion-mnist/,
       );
-    } finally {
-      if (before === undefined) delete process.env['WHITTLE_DATA'];
-      else process.env['WHITTLE_DATA'] = before;
-    }
+    });
+
+    it("takes the system's where the user named no folder and has none", async () => {
+      const system = root.path;
+      const home = join(root.path, 'home');
+      process.env['HOME'] = home;
+      delete process.env['WHITTLE_DATA'];
+      assert.equal(fashionMnistFolder(system), system);
+      assert.equal(fashionMnistFolder(join(root.path, 'absent')), join(home, '.cache/whittle/fashion-mnist'));
+      mkdirSync(join(home, '.cache/whittle/fashion-mnist'), { recursive: true });
+      assert.equal(fashionMnistFolder(system), join(home, '.cache/whittle/fashion-mnist'));
+      process.env['WHITTLE_DATA'] = root.path;
+      assert.equal(fashionMnistFolder(system), join(root.path, 'fashion-mnist'));
+    });
+
+    it('is the real one, where this machine has it', async function () {
+      if (!existsSync(fashionMnistFolder())) this.skip();
+      const { train, test, inputShape, classes } = await loadData('fashion-mnist');
+      assert.deepEqual([train.size, test?.size, inputShape, classes], [60_000, 10_000, [28, 28, 1], 10]);
+      // Every class has as many examples; MNIST's have not.
+      assert.deepEqual(await labelCounts(train), new Array<number>(10).fill(6000));
+    });
   });
 
   it('names the sources there are', async () => {
@@ -129,19 +168,10 @@ describe('mnist', () => {
   it('is the real one: 60,000 and 10,000 images with the known numbers of each digit', async () => {
     const { train, test, inputShape, classes } = loadMnist();
     assert.deepEqual([train.size, test?.size, inputShape, classes], [60_000, 10_000, [28, 28, 1], 10]);
-    const histogram = async (part: typeof train): Promise<number[]> => {
-      const counts = new Array<number>(10).fill(0);
-      for (let start = 0; start < part.size; start += 1000) {
-        const indices = Int32Array.from({ length: 1000 }, (_, i) => start + i);
-        const { labels } = await part.batch(indices, Math.random);
-        for (const label of (labels as Column).data) counts[label] = (counts[label] ?? 0) + 1;
-      }
-      return counts;
-    };
     // LeCun, Cortes & Burges
-    assert.deepEqual(await histogram(train), [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]);
+    assert.deepEqual(await labelCounts(train), [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]);
     assert.ok(test);
-    assert.deepEqual(await histogram(test), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]);
+    assert.deepEqual(await labelCounts(test), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]);
   });
 
   it('has pixels in 0 .. 1 with the known mean and deviation', async () => {
