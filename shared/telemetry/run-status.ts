@@ -39,8 +39,16 @@ export interface RunStatus {
     readonly stepsComputed: number;
     readonly slicesByWorker: Readonly<Record<string, number>>;
     readonly bytes: { readonly pushed: number; readonly pulled: number; readonly masks: number };
+    /** By server. */
+    readonly sockets?: Readonly<Record<string, SocketTotals>>;
     readonly recoveries: readonly Recovery[];
   };
+}
+
+/** Bytes that crossed a server's sockets: of its processes that ended, and of the one that runs. */
+export interface SocketTotals {
+  readonly ended: number;
+  readonly now: number;
 }
 
 /** A loss that the run recovered from by itself. */

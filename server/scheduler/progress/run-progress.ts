@@ -218,7 +218,7 @@ export class RunProgress {
     const { config, runId, runDirectory } = this.#options;
     const { optimizer, learningRateSchedule, steps } = config.training;
     const perStep = this.#speed.secondsPerStep;
-    const { resumedFrom, stepsComputed, slicesByWorker, bytes, recoveries } = this.#totals;
+    const { resumedFrom, stepsComputed, slicesByWorker, bytes, sockets, recoveries } = this.#totals;
     return {
       runId,
       runDirectory,
@@ -251,7 +251,7 @@ export class RunProgress {
       updatedAt: new Date().toISOString(),
       failure,
       ...(this.#guard ? { guard: this.#guard } : {}),
-      totals: { resumedFrom, stepsComputed, slicesByWorker, bytes, recoveries },
+      totals: { resumedFrom, stepsComputed, slicesByWorker, bytes, sockets, recoveries },
     };
   }
 

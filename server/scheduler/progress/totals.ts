@@ -1,4 +1,4 @@
-import type { Recovery, RunStatus, StepMetrics } from '../../../shared/telemetry/run-status.ts';
+import type { Recovery, RunStatus, SocketTotals, StepMetrics } from '../../../shared/telemetry/run-status.ts';
 
 /** What a run computed and sent under all its generations, and how often it had to recover. */
 export class Totals {
@@ -6,7 +6,7 @@ export class Totals {
   #stepsComputed = 0;
   readonly #slicesByWorker = new Map<number, number>();
   readonly #bytes = { pushed: 0, pulled: 0, masks: 0 };
-  readonly #socket = new Map<number, number>();
+  readonly #sockets = new Map<number, SocketTotals>();
   readonly #recoveries: Recovery[] = [];
   /** The newest recovery until the run has passed the step where it was interrupted. */
   #recovering: { readonly recovery: Recovery; readonly began: number } | null = null;
@@ -27,9 +27,14 @@ export class Totals {
     return { ...this.#bytes };
   }
 
+  /** By server. */
+  get sockets(): Record<string, SocketTotals> {
+    return Object.fromEntries(this.#sockets);
+  }
+
   /** Bytes that crossed sockets beyond what was pushed, pulled and sent of masks. */
   get control(): number {
-    const socket = [...this.#socket.values()].reduce((a, b) => a + b, 0);
+    const socket = [...this.#sockets.values()].reduce((sum, { ended, now }) => sum + ended + now, 0);
     const { pushed, pulled, masks } = this.#bytes;
     return Math.max(0, socket - pushed - pulled - masks);
   }
@@ -42,6 +47,7 @@ export class Totals {
     for (const [worker, slices] of Object.entries(totals.slicesByWorker))
       this.#slicesByWorker.set(Number(worker), slices);
     Object.assign(this.#bytes, totals.bytes);
+    for (const [server, sockets] of Object.entries(totals.sockets ?? {})) this.#sockets.set(Number(server), sockets);
   }
 
   count(record: StepMetrics): void {
@@ -55,8 +61,10 @@ export class Totals {
     this.#bytes.masks += bytes;
   }
 
+  /** @param bytes of the server's process so far; one that was started again counts from 0 */
   setSocketBytes(server: number, bytes: number): void {
-    this.#socket.set(server, bytes);
+    const { ended, now } = this.#sockets.get(server) ?? { ended: 0, now: 0 };
+    this.#sockets.set(server, { ended: bytes < now ? ended + now : ended, now: bytes });
   }
 
   recovers(cause: string, step: number, resumedFrom: number | null): void {

@@ -116,6 +116,25 @@ describe('RunProgress', () => {
     );
   });
 
+  it('counts what crossed the sockets of servers that died, also where another scheduler goes on', () => {
+    const socket = (written: number) => ({ read: 0, written });
+    const control = (of: RunProgress) => of.result('STOPPED', [], null, null).bytes.control;
+    const { progress } = make();
+    progress.setSocketBytes(0, socket(500));
+    progress.setSocketBytes(1, socket(300));
+    progress.setSocketBytes(0, socket(600));
+    assert.equal(control(progress), 900);
+    // Server 0 was started again.
+    progress.setSocketBytes(0, socket(50));
+    progress.setSocketBytes(0, socket(70));
+    assert.equal(control(progress), 970);
+    const next = make().progress;
+    next.takenOver(1, null, progress.status('RUNNING', [], null), []);
+    next.setSocketBytes(1, socket(310));
+    next.setSocketBytes(0, socket(80));
+    assert.equal(control(next), 990);
+  });
+
   it('begins with what the checkpoint tells: an accuracy without its loss', () => {
     const { progress } = make(manifest(3));
     const { evaluatedAt, testAccuracy, testLoss, checkpoint, step: at } = progress.result('STOPPED', [], null, null);
