@@ -136,17 +136,21 @@ export function formatGuard(guard: RunResult['guard']): [string, string][] {
     .slice(-SHOWN_DECISIONS)
     .map(({ said }): [string, string] => ['guard', said.replace(/^guard /, '')]);
   if (left > 0) rows.unshift(['guard', `${plural(left, 'earlier decision')} not shown`]);
-  if (decisions.length === 0) rows.push(['guard', 'never had to hold']);
+  if (decisions.length === 0) rows.push(['guard', 'never had to hold before the last mask update']);
   if (state.owed) rows.push(['guard', 'sparsity is below its schedule: an update was held back or undone']);
   return rows;
 }
 
+/** Of what rules match: biases and normalisation that died with their units are not counted. */
 export function removedElements(layers: readonly LayerResult[]): number {
-  return layers.reduce((sum, each) => sum + each.size - each.survivors, 0);
+  return layers.filter(({ prunable }) => prunable).reduce((sum, each) => sum + each.size - each.survivors, 0);
 }
 
-/** The plan that `launch` prints before it starts. */
-export function formatPlan(plan: RunPlan): string {
+/**
+ * The plan that `launch` prints before it starts.
+ * @param source what `whittle schedule` is given to show all of it
+ */
+export function formatPlan(plan: RunPlan, source: readonly string[]): string {
   const { min, max } = plan.workers;
   const sizes = [...new Set(plan.sliceExamples)].sort((a, b) => a - b);
   const epochs =
@@ -206,7 +210,7 @@ export function formatPlan(plan: RunPlan): string {
     ]),
   );
   const parts = [formatPairs(rows), parameters];
-  if (plan.sparsity.length > 0) parts.push(formatSparsity(plan));
+  if (plan.sparsity.length > 0) parts.push(formatSparsity(plan, source));
   for (const note of plan.notes) parts.push(`note: ${note}`);
   return parts.join('\n\n');
 }
@@ -226,7 +230,7 @@ function formatQuantization({ quantization }: RunPlan): [string, string][] {
 /** At most this many mask updates are shown. */
 const SHOWN_UPDATES = 12;
 
-function formatSparsity(plan: RunPlan): string {
+function formatSparsity(plan: RunPlan, source: readonly string[]): string {
   const shown = shortenUpdates(plan.sparsity, SHOWN_UPDATES);
   const rules = plan.sparsity[0]?.targets.length ?? 0;
   const perRule =
@@ -247,7 +251,7 @@ function formatSparsity(plan: RunPlan): string {
   );
   return shown.length === plan.sparsity.length
     ? table
-    : `${table}\n${shown.length} of ${plan.sparsity.length} mask updates; all: ${commandLine('schedule', 'run.yaml')}`;
+    : `${table}\n${shown.length} of ${plan.sparsity.length} mask updates; all: ${commandLine('schedule', ...source)}`;
 }
 
 function formatRecovery({ cause, step, resumedFrom, pauseSeconds }: Recovery): string {

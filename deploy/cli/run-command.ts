@@ -149,7 +149,7 @@ function howToFollow(runDirectory: string): string[] {
  * be handed on (`| kubectl apply -f -`), and the plan to stderr.
  */
 export async function showPlan(prepared: PreparedRun, output: Output, data: object = {}, note = ''): Promise<void> {
-  const plan = [formatPlan(prepared.plan), note].filter((text) => text !== '').join('\n\n');
+  const plan = [formatPlan(prepared.plan, prepared.source), note].filter((text) => text !== '').join('\n\n');
   const preview = await prepared.launcher.preview?.(prepared.launchPlan, prepared.config);
   if (preview !== undefined && !output.json) output.progress(plan);
   const all = { ...prepared.plan, ...data, ...(preview === undefined ? {} : { preview }) };

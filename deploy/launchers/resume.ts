@@ -23,7 +23,7 @@ import type { Launcher } from './launcher.ts';
 import { planRun } from './plan.ts';
 import { launcherOf } from './registry.ts';
 import { requireNoJob } from './slurm-queue.ts';
-import { DEFAULT_RUNS, launchPlanOf, type PreparedRun } from './run.ts';
+import { DEFAULT_RUNS, launchPlanOf, type PreparedRun, sourceOf } from './run.ts';
 
 export interface ResumeOptions {
   /** A run's id, or the path of its directory. */
@@ -77,18 +77,18 @@ export async function prepareResume(options: ResumeOptions): Promise<PreparedRes
     const finished = result?.state === 'SUCCEEDED' ? result : null;
     const warnings: string[] = [];
     const from = await findCheckpoint(directory, coordinator, options.step, (message) => warnings.push(message));
-    if (finished !== null) {
-      const asksForMore = (runFile.document.training.steps ?? 0) > finished.step;
-      const goesBack = from.manifest.clock < finished.step;
-      if (goesBack && options.again !== true) throw wouldGoBack(finished, from.manifest.clock, options.step, warnings);
-      if (!goesBack && !asksForMore) return { finished };
-    }
+    const goesBack = finished !== null && from.manifest.clock < finished.step;
+    if (goesBack && options.again !== true) throw wouldGoBack(finished, from.manifest.clock, options.step, warnings);
+    const isEnough = (steps: number): boolean => finished !== null && !goesBack && steps <= finished.step;
+    // Epochs are known in steps only with the data.
+    if (finished !== null && isEnough(runFile.document.training.steps ?? Infinity)) return { finished };
     const runsDirectory = options.runsDirectory ?? DEFAULT_RUNS;
     const job = await describeJob(runFile, { runsDirectory, resumes: true });
     requireSameModel(from.manifest.model, job.description, from.folder);
     const changed = changedBehaviour(from.manifest.model, job.description, basename(from.folder));
     if (changed !== null) warnings.push(changed);
     const { config } = job;
+    if (finished !== null && isEnough(config.training.steps)) return { finished };
     await checkSecurity(config.security);
     if (config.training.steps < from.manifest.clock) {
       throw new WhittleError(
@@ -110,7 +110,15 @@ export async function prepareResume(options: ResumeOptions): Promise<PreparedRes
     const launchPlan = launchPlanOf(config, runId, path, { folder: from.folder }, options);
     return {
       finished: null,
-      prepared: { plan, config, launcher, launcherOptions, launchPlan, runsDirectory: '' },
+      prepared: {
+        plan,
+        config,
+        launcher,
+        launcherOptions,
+        launchPlan,
+        runsDirectory: '',
+        source: sourceOf(directory.runFile, set),
+      },
       from: from.manifest,
       warnings,
     };

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { resolve as resolvePath } from 'node:path';
-import { readFaultScript } from '../../shared/config/faults.ts';
+import { parseFaults, readFaultScript } from '../../shared/config/faults.ts';
 import { loadRunFile } from '../../shared/config/run-file.ts';
 import { runConfigToYaml } from '../../shared/config/effective.ts';
 import type { RunConfig } from '../../shared/config/types.ts';
@@ -48,6 +48,8 @@ export interface PreparedRun {
   readonly launcherOptions: LauncherOptions;
   readonly launchPlan: LaunchPlan;
   readonly runsDirectory: string;
+  /** What `whittle schedule` is given to show all mask updates. */
+  readonly source: readonly string[];
 }
 
 /** Checks run file, model and data, and plans the run. Errors: RUN_FILE, MODEL, DATA, UNSUPPORTED, RUN_EXISTS, USAGE. */
@@ -69,19 +71,30 @@ export async function prepareLaunch(options: LaunchOptions): Promise<PreparedRun
     launcherOptions,
     launchPlan: launchPlanOf(config, runId, runDirectory, null, options),
     runsDirectory,
+    source: sourceOf(options.runFile, options.set),
   };
+}
+
+export function sourceOf(runFile: string, set: readonly string[] = []): string[] {
+  return [runFile, ...set.flatMap((each) => ['--set', each])];
 }
 
 /** Adds the lines of a script. Errors: RUN_FILE; UNSUPPORTED where this launcher cannot make faults. */
 function withFaults(config: RunConfig, script: string | undefined, launcher: Launcher): RunConfig {
   const { servers, workers } = config.cluster;
-  const added =
-    script === undefined ? [] : readFaultScript(readScript(script), script, { servers, workers: workers.max });
+  const roles = { servers, workers: workers.max };
+  const added = script === undefined ? [] : readFaultScript(readScript(script), script, roles);
   const faults = [...(config.faults ?? []), ...added];
   if (faults.length === 0) return config;
   if (launcher.name !== 'local') {
     throw new WhittleError('UNSUPPORTED', `faults cannot be made on ${launcher.name}; launch with --on local`);
   }
+  const { steps } = config.training;
+  const late = parseFaults(faults, roles)
+    .map(({ trigger }) => trigger.step ?? 0)
+    .find((step) => step > steps);
+  if (late !== undefined)
+    throw new WhittleError('RUN_FILE', `the fault at step ${late} would never come: the run ends at step ${steps}`);
   return { ...config, faults };
 }
 

@@ -60,7 +60,7 @@ export function runFileReference(schema: object, examples: readonly Example[]): 
     ...sections,
     '## Examples',
     '',
-    'Each runs as it is: `whittle launch deploy/examples/FILE`, or `whittle init DIR --example NAME` for a copy of your own.',
+    '`whittle launch deploy/examples/FILE` runs one, `whittle init DIR --example NAME` makes a copy of your own. Those that go on from a trained model name the one to run first at their head; fashion-mnist.yaml needs its data.',
     '',
     table(
       ['Key', 'Value', 'Example'],

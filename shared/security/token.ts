@@ -80,16 +80,21 @@ export async function readToken(path: string, options: ReadTokenOptions = {}): P
   }
 }
 
+function cureOf(code: string): string {
+  return code === 'ENOENT'
+    ? 'it does not exist: `whittle certs` makes a folder of certificates, and a run its token'
+    : 'only the user who started the run may';
+}
+
 /** Errors: SECURITY, naming the file and why it cannot be read. */
 export async function readSecret(path: string): Promise<string> {
   try {
     return await readFile(path, 'utf8');
   } catch (cause) {
-    throw new WhittleError(
-      'SECURITY',
-      `${path} cannot be read (${errorCode(cause)}); only the user who started the run may, and \`whittle certs\` makes a folder of certificates`,
-      { cause, data: { path } },
-    );
+    throw new WhittleError('SECURITY', `${path} cannot be read (${errorCode(cause)}); ${cureOf(errorCode(cause))}`, {
+      cause,
+      data: { path },
+    });
   }
 }
 

@@ -75,7 +75,7 @@ export const command = defineCommand({
     const aside = await createRun(prepared);
     if (aside !== null)
       output.note(`run ${prepared.launchPlan.runId} ended before its first checkpoint: what it left is now ${aside}`);
-    if (!json || !options.detach) output.line(`${formatPlan(prepared.plan)}\n`);
+    if (!json || !options.detach) output.line(`${formatPlan(prepared.plan, prepared.source)}\n`);
     return options.detach ? runInBackground(prepared, output) : runInForeground(prepared, context);
   },
 });

@@ -42,10 +42,12 @@ export const command = defineCommand({
 
 async function describe(run: RunDirectory): Promise<ListedRun> {
   const status = await run.effectiveStatus();
+  // One that a launcher refused has a result alone.
+  const refused = status === null ? await run.readResult() : null;
   return {
     runId: run.runId,
     runDirectory: run.path,
-    state: status?.state ?? 'PENDING',
+    state: status?.state ?? refused?.state ?? 'PENDING',
     step: status?.step ?? null,
     totalSteps: status?.totalSteps ?? null,
     testAccuracy: status?.testAccuracy ?? null,

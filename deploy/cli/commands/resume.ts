@@ -85,7 +85,7 @@ export const command = defineCommand({
     }
     await updateRunFile(prepared);
     if (!json || !options.detach) {
-      output.line(`${formatPlan(prepared.plan)}\n`);
+      output.line(`${formatPlan(prepared.plan, prepared.source)}\n`);
       output.line(
         `continuing from step ${from.clock} of ${prepared.plan.steps} (generation ${from.generation}, written ${from.writtenAt})`,
       );

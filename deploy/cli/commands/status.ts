@@ -44,6 +44,15 @@ export const command = defineCommand({
       output.result(state, () => `run ${runId} waits at step ${state.step}: ${describeJob(waiting.job)}`);
       return 0;
     }
+    const refused = first === null && waiting === null ? await directory.readResult() : null;
+    if (refused !== null) {
+      output.result(
+        refused,
+        () =>
+          `run ${directory.runId} is ${refused.state}: ${refused.failure?.message ?? 'it was ended before it began'}`,
+      );
+      return 0;
+    }
     if (first === null && !options.watch) {
       throw new WhittleError(
         'RUN_UNKNOWN',

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ListedRun } from '../../../deploy/cli/commands/list.ts';
@@ -12,12 +12,13 @@ describe('a finished run', function () {
   this.timeout(60_000);
   let folder: string;
   let runs: string;
+  let runFile: string;
   let result: RunResult;
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), 'whittle-finished-'));
     runs = join(folder, 'runs');
     const base = goldenRunFile({ servers: 2, workers: 1, slices: 2 });
-    const runFile = await writeRunFile(folder, {
+    runFile = await writeRunFile(folder, {
       ...base,
       training: { ...(base['training'] as object), evaluateEvery: 30 },
     });
@@ -54,6 +55,40 @@ describe('a finished run', function () {
     assert.match(lines[0] ?? '', /^RUN +STATE +STEP +ACCURACY +SPARSITY +UPDATED$/);
     assert.match(lines[1] ?? '', /^mine +SUCCEEDED +60\/60 +\d+\.\d\d % +79\.95 % +\d.* ago$/);
     assert.deepEqual(lines.slice(2), ['', `1 run in ${runs}`]);
+  });
+
+  it('list and status: one that its launcher refused tells why, though it has no status', async () => {
+    const refused = join(runs, 'refused');
+    await mkdir(refused);
+    await cp(join(result.runDirectory, 'run.yaml'), join(refused, 'run.yaml'));
+    const failure = { role: 'scheduler', rank: 0, code: 'USAGE', message: 'no Slurm here', stack: '', step: 0 };
+    const written = { ...result, runId: 'refused', runDirectory: refused, state: 'FAILED', step: 0, failure };
+    await writeFile(join(refused, 'result.json'), JSON.stringify(written));
+    try {
+      const listed = JSON.parse(await read('list', '--json')) as ListedRun[];
+      assert.equal(listed.find(({ runId }) => runId === 'refused')?.state, 'FAILED');
+      assert.equal(await read('status', 'refused'), 'run refused is FAILED: no Slurm here\n');
+      assert.deepEqual(JSON.parse(await read('status', 'refused', '--json')), written);
+    } finally {
+      await rm(refused, { recursive: true });
+    }
+  });
+
+  it('resume: takes more epochs as more steps, and says where they are no more', async () => {
+    const plan = await read('resume', 'mine', '--set', 'training.epochs=1000', '--dry-run');
+    const [, steps = ''] = /^steps +(\d[\d,]+) \(1,?000 epochs of .* examples\)/m.exec(plan) ?? [];
+    assert.match(plan, /continues from step 60$/m);
+    const perEpoch = Number(steps.replaceAll(',', '')) / 1000;
+    const fewer = `training.epochs=${55 / perEpoch}`;
+    assert.match(await read('resume', 'mine', '--set', fewer), /^Run mine finished at step 60 of 60$/m);
+  });
+
+  it('launch: refuses a fault that would never come', async () => {
+    const faults = join(folder, 'faults.txt');
+    await writeFile(faults, 'at step 61 kill worker[0]\n');
+    const { exitCode, stderr } = await cli(['launch', runFile, '--dry-run', '--faults', faults]);
+    assert.equal(exitCode, 2);
+    assert.match(stderr, /the fault at step 61 would never come: the run ends at step 60/);
   });
 
   it('list: an empty folder is no error', async () => {

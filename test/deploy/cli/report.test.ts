@@ -196,15 +196,15 @@ describe('formatPlan', () => {
     } as const;
     const said = 'quantization    dense_?/* int4 per tensor, activations int8, from step 1,407 on';
     assert.ok(
-      formatPlan({ ...plan, quantization })
+      formatPlan({ ...plan, quantization }, ['run.yaml'])
         .split('\n')
         .includes(said),
     );
-    assert.ok(!formatPlan(plan).includes('quantization'));
+    assert.ok(!formatPlan(plan, ['run.yaml']).includes('quantization'));
   });
 
   it('says what will run and where, and how to follow, stop and resume it', () => {
-    const lines = formatPlan(plan).split('\n');
+    const lines = formatPlan(plan, ['my run.yaml', '--set', 'seed=2']).split('\n');
     for (const line of [
       'model           m, 1,010 parameters, 1,000 of them prunable',
       'roles           1 scheduler, 2 servers, 2 workers; local, backend wasm',
@@ -216,12 +216,12 @@ describe('formatPlan', () => {
       'resume          npx --no-install whittle resume /runs/mine',
       'watch           npx --no-install whittle status /runs/mine --watch',
       'dense_1/kernel   [100, 10]   Dense   1,000   0, 1',
-      '12 of 40 mask updates; all: npx --no-install whittle schedule run.yaml',
+      "12 of 40 mask updates; all: npx --no-install whittle schedule 'my run.yaml' --set seed=2",
       'note: a note',
     ]) {
       assert.ok(lines.includes(line), `${line}\nis not in\n${lines.join('\n')}`);
     }
-    const one = formatPlan({ ...plan, servers: 1, workers: { min: 1, max: 1 }, sliceExamples: [128] });
+    const one = formatPlan({ ...plan, servers: 1, workers: { min: 1, max: 1 }, sliceExamples: [128] }, ['run.yaml']);
     assert.match(one, /^roles +1 scheduler, 1 server, 1 worker; local/m);
     assert.match(one, /^batch +128 examples in 1 slice of 128$/m);
     assert.ok(lines.some((line) => /^ +39 +10\.00 % +20\.00 % +20\.00 % +200$/.test(line)));
