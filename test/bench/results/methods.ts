@@ -61,10 +61,24 @@ export const METHODS: Readonly<Record<Method, Recipe>> = {
     rule: gradually({ granularity: { neuron: { norm: 2 } }, scope: 'layer' }),
     about: 'whole neurons by L2 norm: the share of neurons',
   },
+  // As deploy/examples/distillation.yaml.
   distilled: {
-    rule: gradually({ scope: 'global' }),
-    keys: (teacher) => ({ distillation: { teacher, temperature: 4, weight: 0.5 } }),
+    rule: ({ sparsity }) => ({
+      schedule: { kind: 'polynomial', finalSparsity: sparsity, beginStep: 0, endStep: '50%', frequency: 50 },
+      criterion: 'fisher',
+    }),
+    keys: (teacher) => ({
+      data: { source: 'mnist', batchSize: 64 },
+      initialize: { from: teacher },
+      training: {
+        epochs: 12,
+        optimizer: { kind: 'adam', learningRate: 0.004 },
+        learningRateSchedule: { kind: 'linear' },
+        decay: { l1: 0.003 },
+      },
+      distillation: { teacher, temperature: 2, weight: 0.5 },
+    }),
     sparsities: [0.99],
-    about: 'magnitude-global, taught by the dense run of the same seed',
+    about: 'Fisher; begins as the dense run of the same seed and is taught by it, batch 64, L1 0.003',
   },
 };
