@@ -15,7 +15,7 @@ function formula(sparsity: number): number {
 }
 
 describe('bytes on the socket', function () {
-  this.timeout(120_000);
+  this.timeout(300_000);
 
   for (const sparsity of [0, 0.95]) {
     it(`equal the formula within 2 % at ${100 * sparsity} % sparsity`, async () => {

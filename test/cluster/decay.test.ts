@@ -4,7 +4,7 @@ import { finish, twoAtOnce, withFolder, writeRunFile } from './support.ts';
 const STEPS = 20;
 
 describe('group lasso over several servers', function () {
-  this.timeout(180_000);
+  this.timeout(300_000);
 
   it('gives the same digests on 1, 2 and 3 servers, whose cuts go through rows of kernels, and brings units to zero', async () => {
     await withFolder(async (folder) => {

@@ -13,7 +13,7 @@ interface Golden {
 const CLUSTERS = [3, 2, 1].flatMap((servers) => [4, 2, 1].map((workers) => [servers, workers] as const));
 
 describe('the golden training run through real processes', function () {
-  this.timeout(240_000);
+  this.timeout(300_000);
 
   it('repeats PyTorch with any number of servers and workers, with the same bits', async () => {
     const golden = JSON.parse(await readFile(new URL('../golden/training.json', import.meta.url), 'utf8')) as Golden;

@@ -62,7 +62,7 @@ const facts = (metrics: readonly StepMetrics[]): unknown[] =>
   metrics.map(({ step, loss, sparsity, maskEpoch, guard }) => [step, loss, sparsity, maskEpoch, guard]);
 
 describe('a guard over pruning on MNIST', function () {
-  this.timeout(240_000);
+  this.timeout(300_000);
 
   for (const action of ['hold', 'restore'] as const) {
     it(`${action}s while accuracy is out of its band, goes on, and decides the same after kill -9 and resume`, () =>

@@ -293,7 +293,7 @@ const ROGUES: readonly Attack[] = [
 ];
 
 describe('intruders', function () {
-  this.timeout(180_000);
+  this.timeout(300_000);
   let undisturbed: readonly string[];
 
   before(() =>

@@ -69,7 +69,7 @@ async function readCut(store: CheckpointStore, folder: string): Promise<Cut> {
 }
 
 describe('what the history of a run shows that was interrupted and resumed on other servers', function () {
-  this.timeout(120_000);
+  this.timeout(300_000);
   let folder: string;
   let result: RunResult;
   let stoppedAt: number;
@@ -175,7 +175,7 @@ describe('what the history of a run shows that was interrupted and resumed on ot
 });
 
 describe('a server that is sent what it must not take', function () {
-  this.timeout(60_000);
+  this.timeout(300_000);
 
   it('1, 7: frames and calls of an older generation, and slices pushed again, change no bit of the run', () =>
     withFolder(async (folder) => {
@@ -270,7 +270,7 @@ describe('a server that is sent what it must not take', function () {
 });
 
 describe('the end of a run', function () {
-  this.timeout(90_000);
+  this.timeout(300_000);
 
   it('9: leaves nothing in the process that launched it through the public interface', () =>
     withFolder(async (folder) => {

@@ -21,7 +21,7 @@ import {
 const STEPS = 120;
 
 describe('one run file on every launcher', function () {
-  this.timeout(120_000);
+  this.timeout(300_000);
   const document = smallRunFile({ steps: STEPS, every: 20 });
   let sshd: TestSshd | null = null;
   let local: RunResult;

@@ -4,7 +4,7 @@ import type { RunResult } from '../../shared/telemetry/run-status.ts';
 import { assertQuiet, lastJson, readStatus, start, untilStep, withFolder, writeRunFile } from './support.ts';
 
 describe('asp', function () {
-  this.timeout(120_000);
+  this.timeout(300_000);
 
   it('takes over the slices of a worker that hangs, however far the other ran ahead of them', () =>
     withFolder(async (folder) => {

@@ -5,7 +5,7 @@ import { assertQuiet, digestsOf, lastJson, readStatus, start, until, withFolder 
 
 /** Real processes lose a member and go on by themselves; the digests are those of the run that nothing disturbed. */
 describe('recovery', function () {
-  this.timeout(180_000);
+  this.timeout(300_000);
   let undisturbed: readonly string[];
 
   before(async () => {

@@ -98,7 +98,7 @@ async function inFolder<T>(run: (folder: string) => Promise<T>): Promise<T> {
 }
 
 describe(`a run on MNIST, killed and resumed (WHITTLE_SEED=${SEED})`, function () {
-  this.timeout(240_000);
+  this.timeout(300_000);
   const every = 40;
   const optimizers = [
     { kind: 'adam', learningRate: 0.001 },
@@ -142,7 +142,7 @@ describe(`a run on MNIST, killed and resumed (WHITTLE_SEED=${SEED})`, function (
 });
 
 describe(`resume (WHITTLE_SEED=${SEED})`, function () {
-  this.timeout(120_000);
+  this.timeout(300_000);
   const every = 100;
   const total = 620;
   const killStep = randomStep(2, 310, 400);

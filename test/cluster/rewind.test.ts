@@ -42,7 +42,7 @@ const DOCUMENT = {
 };
 
 describe('lottery rewinding of LeNet-300-100 on MNIST', function () {
-  this.timeout(120_000);
+  this.timeout(300_000);
   let folder: string;
   let once: RunResult;
 

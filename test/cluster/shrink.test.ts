@@ -43,7 +43,7 @@ function countsOf({ layers }: RunResult): unknown[] {
 }
 
 describe('shrinking the model while it is trained', function () {
-  this.timeout(240_000);
+  this.timeout(300_000);
 
   it('changes what a step costs and nothing of what the run computes, on any cluster, killed or not', async () => {
     await withFolder(async (folder) => {

@@ -5,7 +5,7 @@ import { digestsOf } from './support.ts';
 
 /** A real etcd elects: the scheduler that waits goes on where the leading one was lost. */
 describe('standby schedulers', function () {
-  this.timeout(180_000);
+  this.timeout(300_000);
   let etcd: EtcdServers;
   let undisturbed: readonly string[];
 

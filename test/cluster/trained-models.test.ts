@@ -31,7 +31,7 @@ function runFile(steps: number, more: Record<string, unknown> = {}, cluster: Rec
 }
 
 describe('runs that build on trained models, on MNIST', function () {
-  this.timeout(240_000);
+  this.timeout(300_000);
   let folder: string;
   let dense: RunResult;
 

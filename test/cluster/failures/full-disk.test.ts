@@ -23,7 +23,7 @@ import { assertFailed, launchArgs } from './support.ts';
 const run = promisify(execFile);
 
 describe('a full disk while checkpoints are written', function () {
-  this.timeout(90_000);
+  this.timeout(300_000);
   const STEPS = 700;
   const document = smallRunFile({ steps: STEPS, every: 50, keep: 2 });
   let never: RunResult;

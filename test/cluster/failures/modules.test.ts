@@ -13,7 +13,7 @@ import {
 import { assertFailed, assertRefused, launchArgs, resumable } from './support.ts';
 
 describe('a model or data module that cannot be used', function () {
-  this.timeout(60_000);
+  this.timeout(300_000);
   const cases: readonly [what: string, key: 'model' | 'data', code: string, messages: readonly (string | RegExp)[]][] =
     [
       [

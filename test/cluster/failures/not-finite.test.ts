@@ -16,7 +16,7 @@ import {
 import { assertFailed, launchArgs } from './support.ts';
 
 describe('a number that is not finite', function () {
-  this.timeout(60_000);
+  this.timeout(300_000);
 
   it('stops the run at its step and keeps the last checkpoint: one example is NaN', () =>
     withFolder(async (folder) => {

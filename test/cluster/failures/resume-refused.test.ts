@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { assertQuiet, finish, goldenRunFile, whittle, withFolder, writeRunFile } from '../support.ts';
 
 it('resuming or evaluating with another model shows what differs and changes nothing', function () {
-  this.timeout(120_000);
+  this.timeout(300_000);
   return withFolder(async (folder) => {
     const model = join(folder, 'model.ts');
     const write = (units: number, last: string, activation = 'relu', loss = ''): Promise<void> =>

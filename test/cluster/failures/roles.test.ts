@@ -20,7 +20,7 @@ import {
 import { assertFailed, ENDLESS, launchArgs, resumable } from './support.ts';
 
 describe('a role that dies', function () {
-  this.timeout(60_000);
+  this.timeout(300_000);
 
   for (const victim of ['worker[1]', 'server[1]', 'scheduler[0]']) {
     it(`ends a run without restarts with its cause: ${victim}`, () =>

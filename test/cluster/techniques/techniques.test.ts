@@ -35,7 +35,7 @@ function runFile(model: string): Record<string, unknown> {
 }
 
 describe('every way to prune, on MNIST', function () {
-  this.timeout(240_000);
+  this.timeout(300_000);
   let folder: string;
   let results: Readonly<Record<string, RunResult>>;
   let contents: Readonly<Record<string, ReadonlyMap<number, Contents>>>;

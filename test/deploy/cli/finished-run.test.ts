@@ -9,7 +9,7 @@ import { cli } from './run.ts';
 
 /** Commands that read runs, against one that the compiled command line has trained. */
 describe('a finished run', function () {
-  this.timeout(60_000);
+  this.timeout(300_000);
   let folder: string;
   let runs: string;
   let runFile: string;

@@ -38,7 +38,7 @@ launcherConformance({
 });
 
 describe('ssh launcher', function () {
-  this.timeout(60_000);
+  this.timeout(300_000);
   let folder: string;
   before(async function () {
     const reason = await start();

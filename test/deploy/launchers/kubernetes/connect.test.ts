@@ -8,7 +8,7 @@ import { WhittleError } from '../../../../shared/errors.ts';
 /** What a user of kubectl may have got wrong before anything is asked of a cluster. */
 describe('connectCluster', function () {
   // Loading the client takes a while on a busy machine.
-  this.timeout(60_000);
+  this.timeout(300_000);
   const before = { HOME: process.env['HOME'], KUBECONFIG: process.env['KUBECONFIG'] };
   let home = '';
   beforeEach(() => {

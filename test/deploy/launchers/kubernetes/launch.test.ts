@@ -30,7 +30,7 @@ export const train = {
 `;
 
 describe('launch --on kubernetes through a double of the API, its pods being processes of this machine', function () {
-  this.timeout(120_000);
+  this.timeout(300_000);
   let cluster: ClusterDouble;
   let pods: PodsDouble;
   let folder: ReturnType<typeof temporaryFolder>;

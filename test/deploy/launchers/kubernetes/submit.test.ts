@@ -10,7 +10,7 @@ import { configOf, optionsOf, planOf, temporaryFolder } from './support.ts';
 
 describe('submitting a run to Kubernetes', function () {
   // The client of Kubernetes alone takes seconds to load from its sources on a busy machine.
-  this.timeout(60_000);
+  this.timeout(300_000);
   let cluster: ClusterDouble;
   let folder: ReturnType<typeof temporaryFolder>;
   let kubeconfig: string | undefined;
