@@ -6,7 +6,8 @@ import type { Dataset } from './dataset.ts';
 import { loadIdx } from './idx.ts';
 
 const ADDRESS = 'http://fashion-mnist.s3-website.eu-central-1.amazonaws.com';
-const DEBIAN_PACKAGE = { name: 'dataset-fashion-mnist', folder: '/usr/share/datasets/fashion-mnist' } as const;
+/** Of Debian and what comes from it. */
+export const DEBIAN_PACKAGE = { name: 'dataset-fashion-mnist', folder: '/usr/share/datasets/fashion-mnist' } as const;
 
 /**
  * `$WHITTLE_DATA/fashion-mnist`, where WHITTLE_DATA defaults to ~/.cache/whittle. Where the variable is not set and that

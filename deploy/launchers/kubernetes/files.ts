@@ -3,6 +3,7 @@ import { basename, dirname, isAbsolute, join, posix, relative, resolve, sep } fr
 import { runConfigToYaml } from '../../../shared/config/effective.ts';
 import type { RunConfig } from '../../../shared/config/types.ts';
 import { WhittleError } from '../../../shared/errors.ts';
+import { DEBIAN_PACKAGE } from '../../../worker/data/fashion-mnist.ts';
 import { etcdDomainOf, PATHS, type RunNames } from './names.ts';
 import type { KubernetesOptions } from './options.ts';
 
@@ -89,7 +90,7 @@ function placeData(
   const none = { dataFolder: dataClaim === null ? null : PATHS.data, environment: {}, notes: [] };
   if (source === 'fashion-mnist') {
     if (dataClaim !== null) return { ...none, environment: { WHITTLE_DATA: PATHS.data } };
-    return { ...none, ...imageHasThem('$WHITTLE_DATA/fashion-mnist or /usr/share/datasets/fashion-mnist') };
+    return { ...none, ...imageHasThem(`$WHITTLE_DATA/fashion-mnist or ${DEBIAN_PACKAGE.folder}`) };
   }
   if (typeof source === 'string') return none;
   const folder =

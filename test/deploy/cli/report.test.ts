@@ -113,6 +113,12 @@ run directory    /runs/mine`,
     assert.match(report, /^removed +900 of 1,000 prunable elements, scheduled 905$/m);
   });
 
+  it('counts as removed what rules match, not the biases that died with their units', () => {
+    const layers = resultOf().layers.map((layer) => (layer.prunable ? layer : { ...layer, survivors: 3 }));
+    const report = formatReport(resultOf({ layers }), context);
+    assert.match(report, /^removed +900 of 1,000 prunable elements, exactly as scheduled$/m);
+  });
+
   it('gets by with a result that knows little', () => {
     const report = formatReport(
       resultOf({
