@@ -1,3 +1,8 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parse } from 'yaml';
+import { packageRoot } from '../../../shared/package-root.ts';
+
 export type Method =
   | 'dense'
   | 'magnitude-global'
@@ -43,6 +48,14 @@ const regrowing = (kind: 'rigl' | 'set'): NonNullable<Recipe['rule']> =>
     };
   };
 
+/** The example is what the table has. */
+const taught = parse(readFileSync(join(packageRoot, 'deploy', 'examples', 'distillation.yaml'), 'utf8')) as {
+  readonly sparsity: readonly [Record<string, unknown>];
+  readonly data: object;
+  readonly training: object;
+  readonly distillation: object;
+};
+
 export const METHODS: Readonly<Record<Method, Recipe>> = {
   dense: { sparsities: [0], about: 'nothing pruned' },
   'magnitude-global': { rule: gradually({ scope: 'global' }), about: 'smallest weights of all kernels, gradually' },
@@ -61,22 +74,13 @@ export const METHODS: Readonly<Record<Method, Recipe>> = {
     rule: gradually({ granularity: { neuron: { norm: 2 } }, scope: 'layer' }),
     about: 'whole neurons by L2 norm: the share of neurons',
   },
-  // As deploy/examples/distillation.yaml.
   distilled: {
-    rule: ({ sparsity }) => ({
-      schedule: { kind: 'polynomial', finalSparsity: sparsity, beginStep: 0, endStep: '50%', frequency: 50 },
-      criterion: 'fisher',
-    }),
+    rule: () => taught.sparsity[0],
     keys: (teacher) => ({
-      data: { source: 'mnist', batchSize: 64 },
+      data: taught.data,
       initialize: { from: teacher },
-      training: {
-        epochs: 12,
-        optimizer: { kind: 'adam', learningRate: 0.004 },
-        learningRateSchedule: { kind: 'linear' },
-        decay: { l1: 0.003 },
-      },
-      distillation: { teacher, temperature: 2, weight: 0.5 },
+      training: taught.training,
+      distillation: { ...taught.distillation, teacher },
     }),
     sparsities: [0.99],
     about: 'Fisher; begins as the dense run of the same seed and is taught by it, batch 64, L1 0.003',
